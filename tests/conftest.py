@@ -1,0 +1,22 @@
+"""What every test may lean on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Give the path of a real data file kept beside a developer's checkout, or skip: users do not have it."""
+
+    def find(name: str) -> Path:
+        path = ROOT.parent / "shared" / name
+        if not path.exists():
+            pytest.skip(f"{name} is kept beside a developer's checkout only")
+        return path
+
+    return find
