@@ -1,0 +1,134 @@
+r"""Decide whether a response gives the gold answer: right, fast, and within bounds of time and memory.
+
+    verify("... so the total is \\boxed{1,234}.", "1234")      # True
+    verify_many(responses, golds, answer_types="integer")       # a Verdict each, in order
+
+The answer is found (`extract`), then compared in layers. Equal strings and exact arithmetic decide nearly all pairs in
+microseconds (`compare`); what they are not sure of goes to math-verify in a killable process (`pool`). The same pair is
+decided once. Store `VERIFIER_VERSION` with every grade: the choice of verifier moves scores by points.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from sftrl.errors import InputError
+from sftrl.verify import pool
+from sftrl.verify.compare import compare
+from sftrl.verify.extract import extract_answer
+
+__all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "verify", "verify_many"]
+
+VERIFIER_VERSION = "sftrl-1"
+
+Status = Literal["correct", "incorrect", "unparseable_response", "unparseable_gold", "timed_out"]
+
+
+class Verdict(NamedTuple):
+    """How a response was judged.
+
+    `status` says it; `answer` is what was taken for the final answer, None if nothing was; `layer` is what decided:
+    `extract` (no answer found), `exact` (this package) or `math-verify`. A Verdict is true if the answer is correct.
+    """
+
+    status: Status
+    answer: str | None
+    layer: str
+
+    @property
+    def correct(self) -> bool:
+        return self.status == "correct"
+
+    def __bool__(self) -> bool:
+        return self.status == "correct"
+
+
+def verify(
+    response: str,
+    gold: str,
+    *,
+    answer_type: str | None = None,
+    choices: Sequence[str] | None = None,
+    tolerance: float | None = None,
+    timeout: float = 5.0,
+) -> bool:
+    """Say whether the response's final answer equals the gold answer.
+
+    Arguments as in `verify_many`, for one pair.
+
+    Raises:
+        InputError: if the gold answer cannot be read. That is an error of the data and no fault of the response.
+    """
+    verdict = verify_many(
+        [response], [gold], answer_types=answer_type, choices=[choices], tolerance=tolerance, timeout=timeout
+    )[0]
+    if verdict.status == "unparseable_gold":
+        raise InputError(f"gold answer {gold!r} cannot be read as {answer_type or 'an answer'}")
+    return verdict.correct
+
+
+def verify_many(
+    responses: Sequence[str],
+    golds: Sequence[str],
+    *,
+    answer_types: str | Sequence[str | None] | None = None,
+    choices: Sequence[Sequence[str] | None] | None = None,
+    tolerance: float | None = None,
+    workers: int = 1,
+    timeout: float = 5.0,
+) -> list[Verdict]:
+    """Judge many responses, in order. It never hangs, and no content of the input makes it raise.
+
+    Args:
+        responses: what the model wrote, one a pair.
+        golds: gold answers, one a pair.
+        answer_types: `integer number expression tuple set interval equation matrix choice text` or None (inferred
+            from the gold answer); one for all pairs, or one a pair.
+        choices: the options of a multiple-choice problem, one list (or None) a pair; its gold is the letter.
+        tolerance: relative tolerance for numbers, only for benchmarks that define one. None is exact.
+        workers: processes that run math-verify, at most.
+        timeout: seconds that math-verify may take for one pair.
+
+    Raises:
+        InputError: if the lengths differ.
+    """
+    n = len(responses)
+    if answer_types is None or isinstance(answer_types, str):
+        answer_types = [answer_types] * n
+    if choices is None:
+        choices = [None] * n
+    for name, values in (("golds", golds), ("answer_types", answer_types), ("choices", choices)):
+        if len(values) != n:
+            raise InputError(f"{n} responses, but {len(values)} {name}")
+
+    verdicts: list[Verdict | None] = [None] * n
+    decided: dict[tuple, Verdict] = {}
+    open_pairs: dict[tuple, list[int]] = {}
+    for i, (response, gold, kind, options) in enumerate(zip(responses, golds, answer_types, choices, strict=True)):
+        answer = extract_answer(response)
+        key = (gold, answer, kind, None if options is None else tuple(options))
+        verdict = decided.get(key)
+        if verdict is None:
+            if key in open_pairs:
+                open_pairs[key].append(i)
+                continue
+            status = compare(gold, answer, kind, options, tolerance)
+            if status is None:
+                open_pairs[key] = [i]
+                continue
+            verdict = decided[key] = Verdict(status, answer, "extract" if answer is None else "exact")
+        verdicts[i] = verdict
+    replies = pool.decide([(key[0], key[1]) for key in open_pairs], workers, timeout)
+    for (key, rows), reply in zip(open_pairs.items(), replies, strict=True):
+        verdict = Verdict(_STATUS[reply], key[1], "math-verify")
+        for i in rows:
+            verdicts[i] = verdict
+    return verdicts
+
+
+_STATUS: dict[str, Status] = {
+    "equal": "correct",
+    "different": "incorrect",
+    "bad_answer": "unparseable_response",
+    "bad_gold": "unparseable_gold",
+    "timed_out": "timed_out",
+}
