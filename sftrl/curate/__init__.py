@@ -1,0 +1,272 @@
+"""From whatever was collected to what is trained on: clean, deduplicate, decontaminate, split, select.
+
+    examples, dropped = clean(examples, count_tokens=token_counter(tokenizer), max_tokens=8192)
+    examples, repeats = deduplicate(examples)
+    examples, pairs = decontaminate(examples, benchmarks)
+    training, held_out = split(examples, held_out=500, seed=0)
+    chosen = select(training, 10_000, "longest", seed=0)
+
+Tables in, tables out, and beside each what was dropped and why. Rows keep their order. Held-out examples are split off
+before anything is selected, so that every run of a study is judged on the same ones. Nothing depends on the order of a
+set or on Python's hash seed, and everything is linear in the number of rows (sorting aside).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from sftrl.curate.overlap import overlaps, text_column
+from sftrl.curate.text import keyed_hash, normalise
+from sftrl.errors import InputError
+
+__all__ = [
+    "clean",
+    "contamination_table",
+    "decontaminate",
+    "deduplicate",
+    "normalise",
+    "overlaps",
+    "select",
+    "split",
+    "token_counter",
+]
+
+CountTokens = Callable[[list[str]], list[int]]
+SELECTIONS = ("random", "shortest", "longest", "mixed")
+
+
+def token_counter(tokenizer) -> CountTokens:
+    """Return a function that counts the tokens of responses as SFT sees them: the text's own and the EOS token."""
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
+
+    return count
+
+
+def clean(
+    examples: pd.DataFrame,
+    *,
+    count_tokens: CountTokens | None = None,
+    min_tokens: int = 1,
+    max_tokens: int | None = None,
+    final_answer: bool = True,
+    verified: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drop SFT examples that teach nothing, or teach a wrong habit.
+
+    In this order, each row under the first reason that holds: an empty prompt or response; a response that was cut off
+    (it opens `<think>` and never closes it); a response without a final answer; a final answer that is not the gold
+    one; a response of too few or too many tokens.
+
+    Args:
+        count_tokens: counts tokens of many texts, e.g. `token_counter(tokenizer)`; the result keeps the counts in the
+            column `n_tokens`. Needed if there is a limit.
+        min_tokens, max_tokens: limits for a response, both included; `max_tokens=None` is no limit.
+        final_answer: whether a response must have one that `sftrl.verify.extract_answer` finds.
+        verified: whether a response's final answer must equal the row's `answer`, by `sftrl.verify`. Of no worth where
+            that answer was read from the response itself. Rows without an `answer` cannot be verified and are dropped.
+
+    Returns:
+        The rows kept, and a table `step, reason, dropped` of counts, one row a reason.
+    """
+    if count_tokens is None and (max_tokens is not None or min_tokens > 1):
+        raise InputError("a limit in tokens needs `count_tokens`")
+    if max_tokens is not None and max_tokens < min_tokens:
+        raise InputError(f"max_tokens={max_tokens} is below min_tokens={min_tokens}")
+    prompt, response = (examples[column].fillna("").astype(str) for column in ("prompt", "response"))
+    reason = pd.Series("", examples.index)
+
+    def drop(bad: pd.Series | np.ndarray, why: str) -> None:
+        reason[(reason == "") & bad] = why
+
+    drop((prompt.str.strip() == "") | (response.str.strip() == ""), "empty prompt or response")
+    drop(response.str.rfind("<think>") > response.str.rfind("</think>"), "cut off while thinking")
+    if final_answer or verified:
+        from sftrl.verify import extract_answer
+
+        left = reason == ""
+        without = response[left].map(lambda text: extract_answer(text) is None)
+        drop(without.reindex(examples.index, fill_value=False), "no final answer")
+    if verified:
+        from sftrl.verify import verify_many
+
+        drop(examples["answer"].isna(), "no gold answer to verify against")
+        left = reason == ""
+        verdicts = verify_many(list(response[left]), list(examples.loc[left, "answer"]))
+        wrong = pd.Series([not verdict.correct for verdict in verdicts], examples.index[left], dtype=bool)
+        drop(wrong.reindex(examples.index, fill_value=False), "final answer is not the gold answer")
+    examples = examples.copy()
+    if count_tokens is not None:
+        examples["n_tokens"] = np.asarray(count_tokens(list(response)), dtype=np.int64)
+        drop(examples["n_tokens"] < min_tokens, f"fewer than {min_tokens} tokens")
+        if max_tokens is not None:
+            drop(examples["n_tokens"] > max_tokens, f"more than {max_tokens} tokens")
+    return examples[reason == ""].reset_index(drop=True), _report("clean", reason)
+
+
+def _report(step: str, reason: pd.Series) -> pd.DataFrame:
+    counts = reason[reason != ""].value_counts(sort=False)
+    return pd.DataFrame({"step": step, "reason": counts.index, "dropped": counts.to_numpy()})
+
+
+def deduplicate(table: pd.DataFrame, *, keep: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep the first `keep` rows of every prompt (or problem), compared by `normalise`.
+
+    Args:
+        table: SFT examples or problems.
+        keep: more than 1 keeps several responses to one prompt; a response that occurs twice is dropped all the same.
+
+    Returns:
+        The rows kept, and a table `step, reason, dropped`; repeats whose `answer` differs from the kept row's are
+        counted apart, because one of the two is wrong.
+    """
+    if keep < 1:
+        raise InputError(f"keep={keep}: at least one row of each prompt is kept")
+    prompt = pd.Series(pd.factorize(table[text_column(table)].map(normalise))[0], table.index)
+    reason = pd.Series("", table.index)
+    if "response" in table:
+        again = pd.DataFrame({"prompt": prompt, "response": table["response"].map(normalise)}).duplicated()
+        reason[again] = "same prompt and response"
+    order = (reason == "").groupby(prompt).cumsum()
+    reason[(reason == "") & (order > keep)] = "same prompt"
+    if "answer" in table:
+        kept = table["answer"].groupby(prompt).transform("first")
+        reason[(reason != "") & table["answer"].notna() & (table["answer"] != kept)] = "same prompt, other answer"
+    return table[reason == ""].reset_index(drop=True), _report("deduplicate", reason)
+
+
+def decontaminate(
+    table: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, share: float = 0.5
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drop the training rows that overlap with any of the problems. Benchmarks are never changed.
+
+    Returns:
+        The rows kept, and the pairs that `overlaps` found, one row a pair.
+    """
+    pairs = overlaps(table, problems, n=n, share=share)
+    return table[~table["id"].isin(pairs["training_id"])].reset_index(drop=True), pairs
+
+
+def contamination_table(
+    training: dict[str, pd.DataFrame], problems: pd.DataFrame, *, n: int = 8, share: float = 0.5
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Count the overlaps of every training set with every benchmark, and of the training sets with each other.
+
+    Args:
+        training: SFT and RL sets by name.
+        problems: benchmark problems, of one or several benchmarks.
+
+    Returns:
+        A table with a row for each training set and benchmark: `training, benchmark, problems` (in the benchmark),
+        `exact, ngram` (problems that overlap so, each counted once), `contaminated` (their share), `rows` (training
+        rows concerned); and the pairs of `overlaps`, with their set in front. A training set stands as a `benchmark`
+        for those before it in `training`.
+    """
+    counts, found = [], []
+    names = list(training)
+    for i, name in enumerate(names):
+        others = {other: _as_problems(training[other], other) for other in names[i + 1 :]}
+        against = pd.concat([*others.values(), problems[["id", "benchmark", "problem"]]], ignore_index=True)
+        pairs = overlaps(training[name], against, n=n, share=share)
+        found.append(pairs.assign(training=name))
+        for benchmark, total in against.groupby("benchmark", sort=False).size().items():
+            of = pairs[pairs["benchmark"] == benchmark]
+            exact = set(of.loc[of["rule"] == "exact", "problem_id"])
+            ngram = set(of["problem_id"]) - exact
+            counts.append(
+                {
+                    "training": name,
+                    "benchmark": benchmark,
+                    "problems": total,
+                    "exact": len(exact),
+                    "ngram": len(ngram),
+                    "contaminated": (len(exact) + len(ngram)) / total,
+                    "rows": of["training_id"].nunique(),
+                }
+            )
+    pairs = pd.concat(found, ignore_index=True)
+    return pd.DataFrame(counts), pairs[["training", *pairs.columns.drop("training")]]
+
+
+def _as_problems(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    return pd.DataFrame({"id": table["id"], "benchmark": name, "problem": table[text_column(table)]})
+
+
+def split(examples: pd.DataFrame, held_out: int | float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split off held-out examples, for the generalization loss: the same distribution, and no prompt on both sides.
+
+    A prompt's side is drawn by a hash of its normalised text, so that rows of one prompt stay together, and neither the
+    order of the rows nor later selections matter.
+
+    Args:
+        held_out: a share in (0, 1): each prompt is held out with that probability, and keeps its side for good,
+            whatever data is added; or a number of prompts: those with the smallest hashes, so that added data can
+            replace held-out prompts but never move a training prompt to the held-out side.
+        seed: another seed draws another split.
+
+    Returns:
+        Training examples and held-out examples, each in the order given.
+
+    Raises:
+        InputError: one side would be empty.
+    """
+    prompts = examples[text_column(examples)].map(normalise)
+    hashes = pd.Series(keyed_hash(prompts, seed, "split"), examples.index)
+    distinct = np.sort(hashes.unique())
+    if isinstance(held_out, bool) or held_out <= 0 or (isinstance(held_out, float) and held_out >= 1):
+        raise InputError(f"held_out={held_out}: give a number of prompts, or a share between 0 and 1")
+    if isinstance(held_out, float):
+        aside = hashes < np.uint64(min(int(held_out * 2.0**64), 2**64 - 1))
+    elif held_out >= len(distinct):
+        raise InputError(
+            f"held_out={held_out}: there are {len(distinct)} distinct prompts, and some must be trained on"
+        )
+    else:
+        aside = hashes <= distinct[held_out - 1]
+    if aside.all() or not aside.any():
+        raise InputError(f"held_out={held_out} of {len(distinct)} distinct prompts leaves one side empty")
+    return examples[~aside].reset_index(drop=True), examples[aside].reset_index(drop=True)
+
+
+def select(
+    examples: pd.DataFrame, n: int, how: str, seed: int, *, count_tokens: CountTokens | None = None
+) -> pd.DataFrame:
+    """Choose n training examples, as the paper's dataset- and instance-level studies do.
+
+    * `random`: in an order drawn by seed and id, so that a smaller set is the beginning of a larger one;
+    * `shortest`, `longest`: by response tokens, ties in the random order; nested as well;
+    * `mixed`: half of the shortest and half of the longest, as the paper's 10k + 10k (an odd one is short).
+
+    Args:
+        examples: SFT examples with response lengths in the column `n_tokens` (`clean` leaves it), or else
+            `count_tokens`. `random` needs neither.
+
+    Raises:
+        InputError: fewer than n examples are there, or `how` is none of these.
+    """
+    if how not in SELECTIONS:
+        raise InputError(f"selection {how!r} is not one of {', '.join(SELECTIONS)}")
+    if not 1 <= n <= len(examples):
+        raise InputError(f"cannot select {n} examples ({how}): there are {len(examples)}")
+    if examples["id"].duplicated().any():
+        raise InputError(f"id {examples.loc[examples['id'].duplicated(), 'id'].iloc[0]!r} occurs twice")
+    drawn = pd.DataFrame({"hash": keyed_hash(examples["id"], seed, "select"), "id": examples["id"].to_numpy()})
+    if how == "random":
+        return examples.iloc[drawn.sort_values(["hash", "id"]).index[:n]].reset_index(drop=True)
+    if "n_tokens" in examples:
+        drawn["length"] = examples["n_tokens"].to_numpy()
+    elif count_tokens is not None:
+        drawn["length"] = np.asarray(count_tokens(list(examples["response"])), dtype=np.int64)
+    else:
+        raise InputError(f"selection {how!r} needs response lengths: a column `n_tokens`, or `count_tokens`")
+    short = drawn.sort_values(["length", "hash", "id"]).index
+    long = drawn.sort_values(["length", "hash", "id"], ascending=[False, True, True]).index
+    chosen = {
+        "shortest": short[:n],
+        "longest": long[:n],
+        # The longest of what the short half left, so that ties across the middle are chosen once.
+        "mixed": short[: n - n // 2].append(long[~long.isin(short[: n - n // 2])][: n // 2]),
+    }[how]
+    return examples.iloc[chosen].reset_index(drop=True)

@@ -1,0 +1,130 @@
+"""Which training rows contain which benchmark problems: exact matches, and shared n-grams that are not boilerplate.
+
+Two texts overlap **exactly** if they normalise to the same text. They overlap by **n-grams** if the training text holds
+most of the problem's n-grams, each weighted by its inverse document frequency: what many texts say ("how many of the
+... are there? express your answer as a common fraction") weighs little, what only these two say weighs much. A share is
+taken of the whole problem, so that a problem copied into many rows keeps its share of 1 however frequent its n-grams
+have become.
+
+Time is linear in the text. Only n-grams of the benchmarks are kept; training text streams past them in chunks.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from sftrl.curate.text import normalise
+from sftrl.errors import InputError
+
+CHUNK = 20_000  # training texts at a time: bounds memory, changes no result
+PAIR_COLUMNS = ["training_id", "benchmark", "problem_id", "rule", "share"]
+
+
+def overlaps(training: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, share: float = 0.5) -> pd.DataFrame:
+    """Name every pair of a training row and a benchmark problem that overlap.
+
+    Args:
+        training: SFT examples (their `prompt` is compared) or RL problems (their `problem`).
+        problems: benchmark problems, of one or several benchmarks.
+        n: tokens in an n-gram; a problem shorter than n can only match exactly.
+        share: smallest weighted share of a problem's n-grams that counts, in (0, 1]. n and share are chosen here;
+            `docs/data.md` says what they find on real sets.
+
+    Returns:
+        One row a pair, in the order of the training rows: `training_id, benchmark, problem_id, rule` ("exact" or
+        "ngram"), `share` (1 for exact).
+    """
+    if n < 1 or not 0 < share <= 1:
+        raise InputError(f"an overlap needs n >= 1 and a share in (0, 1], not n={n}, share={share}")
+    rows, texts = pd.factorize(training[text_column(training)].map(normalise))
+    targets, target_texts = pd.factorize(problems["problem"].map(normalise))
+    texts, target_texts = pd.Index(texts), pd.Index(target_texts)
+
+    same = target_texts.get_indexer(texts)
+    exact = pd.DataFrame({"text": np.flatnonzero(same >= 0), "target": same[same >= 0], "rule": "exact", "share": 1.0})
+    near = _ngram_overlaps(texts, target_texts, n, share)
+    pairs = pd.concat([exact, near]).drop_duplicates(["text", "target"])
+
+    # From distinct texts back to rows and problems.
+    pairs = pairs.merge(pd.DataFrame({"text": rows, "row": np.arange(len(rows))}), on="text")
+    pairs = pairs.merge(pd.DataFrame({"target": targets, "problem": np.arange(len(targets))}), on="target")
+    pairs = pairs.sort_values(["row", "problem"], ignore_index=True)
+    pairs["training_id"] = training["id"].to_numpy()[pairs["row"]]
+    pairs["benchmark"] = problems["benchmark"].to_numpy()[pairs["problem"]]
+    pairs["problem_id"] = problems["id"].to_numpy()[pairs["problem"]]
+    return pairs[PAIR_COLUMNS]
+
+
+def text_column(table: pd.DataFrame) -> str:
+    """Return the column that holds what is asked: `prompt` of SFT examples, `problem` of problems."""
+    for column in ("prompt", "problem"):
+        if column in table.columns:
+            return column
+    raise InputError(f"a table of problems or examples has a column 'problem' or 'prompt', not {list(table.columns)}")
+
+
+def _ngram_overlaps(texts: pd.Index, targets: pd.Index, n: int, share: float) -> pd.DataFrame:
+    """Return the pairs (text, target) whose weighted share of the target's n-grams reaches `share`."""
+    nothing = pd.DataFrame({"text": [], "target": [], "share": [], "rule": []}).astype({"text": int, "target": int})
+    if not len(texts) or not len(targets):
+        return nothing
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(t for text in targets for t in text.split()), 1)}
+    values = np.random.default_rng(0).integers(0, 2**64, len(vocabulary) + 1, dtype=np.uint64)
+
+    [(owner, hashes)] = _grams(targets, vocabulary, values, n, len(targets))
+    grams, gram = np.unique(hashes, return_inverse=True)
+    if not len(grams):  # no problem is n tokens long
+        return nothing
+    order = np.argsort(gram, kind="stable")
+    owner, gram = owner[order], gram[order]  # targets sorted by their grams ...
+    start = np.searchsorted(gram, np.arange(len(grams) + 1))  # ... the targets of gram g: owner[start[g]:start[g + 1]]
+
+    chunks = []
+    frequency = np.diff(start)
+    for text, hashes in _grams(texts, vocabulary, values, n, CHUNK):
+        position = np.searchsorted(grams, hashes)
+        position[position == len(grams)] = 0
+        known = grams[position] == hashes
+        chunks.append((text[known], position[known]))
+        frequency = frequency + np.bincount(position[known], minlength=len(grams))
+
+    weight = np.log((2 + len(texts) + len(targets)) / (1 + frequency))
+    total = np.bincount(owner, weight[gram], minlength=len(targets))
+    pairs = []
+    for text, position in chunks:
+        counts = start[position + 1] - start[position]
+        first = np.repeat(start[position], counts)
+        target = owner[first + np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)]
+        key, inverse = np.unique(np.repeat(text, counts) * len(targets) + target, return_inverse=True)
+        shared = np.bincount(inverse, np.repeat(weight[position], counts), minlength=len(key))
+        text, target = np.divmod(key, len(targets))
+        shares = shared / total[target]
+        keep = shares >= share - 1e-9
+        pairs.append(pd.DataFrame({"text": text[keep], "target": target[keep], "share": shares[keep]}))
+    pairs = pd.concat(pairs)
+    return pairs.assign(rule="ngram", share=pairs["share"].round(4))
+
+
+def _grams(
+    texts: pd.Index, vocabulary: dict[str, int], values: np.ndarray, n: int, chunk: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield, chunk by chunk, the distinct (text, n-gram) pairs: text numbers and the n-grams' 64-bit hashes.
+
+    Only n-grams of known tokens: others cannot be a benchmark's. A hash is a sum of random values of the tokens, each
+    times an odd number for its place; that two of the n-grams met share one has a chance of about 1 in a million.
+    """
+    places = np.random.default_rng(1).integers(0, 2**63, n, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    for begin in range(0, len(texts), chunk):
+        split = [text.split() for text in texts[begin : begin + chunk]]
+        lengths = np.array([len(text) for text in split])
+        ids = np.array([vocabulary.get(token, 0) for text in split for token in text], dtype=np.int64)
+        text = np.repeat(np.arange(begin, begin + len(split)), lengths)
+        windows = max(len(ids) - n + 1, 0)
+        unknown = np.concatenate([[0], np.cumsum(ids == 0)])
+        whole = (text[:windows] == text[n - 1 :]) & (unknown[n:] == unknown[:-n])
+        hashes = np.zeros(windows, np.uint64)
+        for place in range(n):
+            hashes += values[ids[place : place + windows]] * places[place]
+        pairs = pd.DataFrame({"text": text[:windows][whole], "hash": hashes[whole]}).drop_duplicates()
+        yield pairs["text"].to_numpy(), pairs["hash"].to_numpy()

@@ -1,0 +1,43 @@
+r"""When two problems read the same: text reduced to its tokens, and a hash of it that never changes.
+
+Layout does not count: case, spaces, punctuation, `$` and `\left`, `\dfrac` for `\frac`, braces that group. Mathematics
+does: numbers, operators, brackets and names stay, so `x+3` and `x-3` differ.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from sftrl.files import hash_value
+
+# Written differently, read the same: sizes of fractions, delimiters and spaces, and text or bold face around a word.
+SPELLINGS = re.compile(
+    r"\\(?:left|right|displaystyle|limits|q?quad|text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|emph|begin|end)(?![a-z])"
+    r"|\\[ ,;:!()\[\]]|[${}~&]"
+)
+TOKEN = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^_=<>%!()\[\]|\\°√∑∫≤≥≠±×÷]")
+
+
+def tokens(text: str) -> list[str]:
+    """Split a problem's text into what decides its meaning: words, numbers, operators, LaTeX commands; lower case."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = SPELLINGS.sub(" ", text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
+    return TOKEN.findall(text)
+
+
+def normalise(text: str) -> str:
+    """Return the text's tokens joined by spaces: equal for texts that read the same."""
+    return " ".join(tokens(text))
+
+
+def keyed_hash(texts: Iterable[str], seed: int, purpose: str) -> np.ndarray:
+    """Hash each text to a uint64 by text, seed and purpose alone: its row and the process do not matter.
+
+    As good as random order: sorting by it shuffles, comparing it with a threshold draws a sample, and either stays as
+    it is for the texts that are there when others come in. Different purposes are independent draws.
+    """
+    key = hash_value({"seed": seed, "purpose": purpose})  # 16 characters, as the hash wants
+    return pd.util.hash_array(np.asarray(list(texts), dtype=object), hash_key=key)

@@ -1,0 +1,252 @@
+"""Where the published sets are and how their columns are called: plain data, one entry a set.
+
+An entry's `columns` say which published column each of ours is read from: `rule:column` (rules are in
+`sftrl.problems.rules`), or several such separated by `|`, of which the first whose column exists is read, because
+copies of one set name their columns differently; a `?` at the end lets it be absent. `where` keeps the rows whose
+column holds one of the values. `expected` is the number of rows kept of the named copy. `tolerance` is the relative
+error that the benchmark itself allows a number; None where it defines none. What could not be confirmed without the hub
+is marked in `docs/data.md`.
+"""
+
+MATH_SUBJECTS = [
+    "algebra",
+    "counting_and_probability",
+    "geometry",
+    "intermediate_algebra",
+    "number_theory",
+    "prealgebra",
+    "precalculus",
+]
+MMLU_MATHS = [
+    "abstract_algebra",
+    "college_mathematics",
+    "elementary_mathematics",
+    "high_school_mathematics",
+    "high_school_statistics",
+]
+_MATH = {
+    "hub": "EleutherAI/hendrycks_math",
+    "config": MATH_SUBJECTS,
+    "columns": {
+        "problem": "problem",
+        "answer": "answer|boxed:solution",
+        "solution": "solution?",
+        "level": "level|difficulty?",
+    },
+}
+_AIME = {"answer_type": "integer", "tolerance": None}
+
+BENCHMARKS = {
+    # The seven tasks that independent readers of the paper name.
+    "math500": {
+        "hub": "HuggingFaceH4/MATH-500",
+        "split": "test",
+        "columns": {
+            "id": "unique_id",
+            "problem": "problem",
+            "answer": "answer",
+            "solution": "solution",
+            "level": "level",
+        },
+        "answer_type": None,
+        "tolerance": None,
+        "expected": 500,
+    },
+    "aime_1983_2024": {
+        **_AIME,
+        "hub": "di-zhang-fdu/AIME_1983_2024",
+        "split": "train",
+        "columns": {
+            "id": "ID?",
+            "problem": "Question|problem",
+            "answer": "number:Answer|number:answer",
+            "solution": "solution?",
+            "level": "Year|year",
+        },
+        "expected": 933,
+    },
+    "aime_2025": {
+        **_AIME,
+        "hub": "opencompass/AIME2025",
+        "config": ["AIME2025-I", "AIME2025-II"],
+        "split": "test",
+        "columns": {"problem": "question|problem", "answer": "number:answer"},
+        "expected": 30,
+    },
+    "gsm8k": {
+        "hub": "openai/gsm8k",
+        "config": "main",
+        "split": "test",
+        "columns": {"problem": "question", "answer": "gsm8k:answer", "solution": "answer"},
+        "answer_type": "integer",
+        "tolerance": None,
+        "expected": 1319,
+    },
+    "amc": {
+        "hub": "AI-MO/aimo-validation-amc",
+        "split": "train",
+        "columns": {"id": "id?", "problem": "problem", "answer": "number:answer", "level": "difficulty?"},
+        "answer_type": "integer",
+        "tolerance": None,
+        "expected": 83,
+    },
+    "olympiadbench": {
+        "hub": "Hothan/OlympiadBench",
+        "config": "OE_TO_maths_en_COMP",  # open-ended, text only, maths, English, competition
+        "split": "train",
+        "columns": {
+            "id": "id",
+            "problem": "question",
+            "answer": "joined:final_answer",
+            "answer_type": "answer_type",
+            "several": "is_multiple_answer",
+            "solution": "first:solution",
+            "level": "subfield",
+        },
+        "answer_type": {
+            "Numerical": "number",
+            "Expression": "expression",
+            "Equation": "equation",
+            "Interval": "interval",
+            "Tuple": "tuple",
+            "several": "set",
+        },
+        "tolerance": 1e-8,
+        "expected": 674,
+    },
+    "minerva": {
+        "hub": "svc-huggingface/minerva-math",
+        "split": "test",
+        "columns": {
+            "problem": "problem|question",
+            "answer": "boxed:solution|answer",
+            "solution": "solution?",
+            "level": "type?",
+        },
+        "answer_type": None,
+        "tolerance": 0.01,
+        "expected": 272,
+    },
+    # The other list of the paper's tasks (MATH and GSM8K are shared).
+    "math": {**_MATH, "split": "test", "answer_type": None, "tolerance": None, "expected": 5000},
+    "mmlu_math": {
+        "hub": "cais/mmlu",
+        "config": MMLU_MATHS,
+        "split": "test",
+        "columns": {
+            "problem": "question",
+            "answer": "letter:answer",
+            "choices": "options:choices",
+            "level": "subject|type",
+        },
+        "where": {"subject|type": MMLU_MATHS},
+        "answer_type": "choice",
+        "tolerance": None,
+        "expected": 1064,
+    },
+    "aime_2024": {
+        **_AIME,
+        "hub": "HuggingFaceH4/aime_2024",
+        "split": "train",
+        "columns": {
+            "id": "id",
+            "problem": "problem",
+            "answer": "number:answer",
+            "solution": "solution",
+            "level": "year?",
+        },
+        "expected": 30,
+    },
+    "imo_answerbench": {
+        "hub": "Hwilner/imo-answerbench",
+        "split": "train",
+        "columns": {
+            "id": "Problem ID",
+            "problem": "Problem",
+            "answer": "Short Answer",
+            "level": "Category",
+        },
+        "answer_type": None,
+        "tolerance": None,
+        "expected": 400,
+    },
+    "tal_scq5k_en": {
+        "hub": "math-eval/TAL-SCQ5K",
+        "data_dir": "TAL-SCQ5K-EN",
+        "split": "test",
+        "columns": {
+            "id": "queId",
+            "problem": "problem",
+            "answer": "letter:answer_value",
+            "choices": "aoval:answer_option_list",
+            "level": "difficulty",
+        },
+        "answer_type": "choice",
+        "tolerance": None,
+        "expected": 2000,
+    },
+    "mathvista": {
+        "hub": "AI4Math/MathVista",
+        "split": "testmini",
+        "columns": {"id": "pid", "problem": "query|question", "answer": "answer"},
+        "answer_type": None,
+        "tolerance": None,
+        "expected": 1000,
+        "images": "needed",  # a model that reads text alone cannot see what is asked about
+    },
+}
+
+PAPER_LISTS = {
+    "readers": ["math500", "aime_1983_2024", "aime_2025", "gsm8k", "amc", "olympiadbench", "minerva"],
+    "summary": ["math", "mmlu_math", "gsm8k", "aime_1983_2024", "imo_answerbench", "tal_scq5k_en", "mathvista"],
+}
+
+RL_PROBLEMS = {
+    "math_train": {
+        **_MATH,
+        "split": "train",
+        "answer_type": None,
+        "tolerance": None,
+        "expected": 7500,
+        "incomplete": "drop",
+    },
+    "deepscaler": {
+        "hub": "agentica-org/DeepScaleR-Preview-Dataset",
+        "split": "train",
+        "columns": {"problem": "problem", "answer": "answer", "solution": "solution?"},
+        "answer_type": None,
+        "tolerance": None,
+        "expected": None,  # about 40 thousand
+        "incomplete": "drop",
+    },
+}
+
+SFT_EXAMPLES = {
+    "llama_nemotron_math": {
+        "hub": "nvidia/Llama-Nemotron-Post-Training-Dataset",
+        "config": "SFT",
+        "split": "math",
+        "columns": {"prompt": "user:input", "response": "output"},
+        "where": {"reasoning": ["on"]},  # chosen here: the other half answers without its reasoning
+    },
+    "acereason_math": {
+        "hub": "nvidia/AceReason-1.1-SFT",
+        "split": "train",
+        "columns": {"prompt": "input", "response": "output"},
+        "where": {"category": ["math"]},
+    },
+    "gsm8k_train": {
+        "hub": "openai/gsm8k",
+        "config": "main",
+        "split": "train",
+        "columns": {"prompt": "question", "response": "answer", "answer": "gsm8k:answer"},
+        "expected": 7473,
+    },
+    "math_solutions": {
+        "hub": "EleutherAI/hendrycks_math",
+        "config": MATH_SUBJECTS,
+        "split": "train",
+        "columns": {"prompt": "problem", "response": "solution", "answer": "boxed:solution"},
+        "expected": 7500,
+    },
+}
