@@ -1,0 +1,141 @@
+"""Curves: Pass@k before and after RL, and training as it went, one small panel a run."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from sftrl.figures.bars import ordered
+from sftrl.figures.style import BEST, COLOURS, LOSS, PALE, RL, SFT, grid, styled, wrapped
+from sftrl.predict.table import need
+
+COLUMNS = 5  # panels a row: what a page holds
+
+
+@styled
+def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure:
+    """Draw Pass@k after SFT and after RL over k, with 95 % bands, and mark the k where RL stops being ahead.
+
+    Bands are over samples and problems; several RL seeds are averaged, curve and band alike.
+    """
+    need(results, ["family", "run", "stage", "benchmark", "pass@1"], "results")
+    rows = results[results["benchmark"] == benchmark]
+    ks = ks_of(rows)
+    runs = ordered(rows)
+    figure, panels = grid(len(runs), columns=COLUMNS, width=1.75, height=1.7, sharex=True, sharey=True)
+    for axes, (family, run) in zip(panels, runs, strict=True):
+        part = rows[(rows["family"] == family) & (rows["run"] == run)]
+        curves = {}
+        for stage, colour, dash in (("post_sft", SFT, "-"), ("post_rl", RL, "--")):
+            at = part[part["stage"] == stage]
+            if at.empty:
+                continue
+            mean = {end: 100 * at[[f"pass@{k}{end}" for k in ks if f"pass@{k}{end}" in at]].mean() for end in ENDS}
+            curves[stage] = mean[""].to_numpy()
+            axes.plot(ks, curves[stage], color=colour, ls=dash, lw=1.5)
+            if len(mean["_low"]) == len(ks):
+                axes.fill_between(ks, mean["_low"], mean["_high"], color=colour, alpha=0.2, lw=0)
+        crossing = crossing_k(ks, curves["post_sft"], curves["post_rl"]) if len(curves) == 2 else None
+        if crossing:
+            axes.axvline(crossing, color=BEST, lw=1, ls=":")
+            axes.text(crossing, 3, f" k≈{crossing:.0f}", color=BEST, ha="right" if crossing > ks[-1] / 4 else "left")
+        _panel_title(axes, family, run, results["family"].nunique() > 1)
+    for axes in panels:
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(0, 100)
+        shown = ks[:: -(-len(ks) // 5)]
+        axes.xaxis.set_major_locator(FixedLocator(shown))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(shown, [str(k) for k in shown])
+    figure.supxlabel("k", fontsize=9)
+    figure.supylabel(f"Pass@k ({'mean over benchmarks' if benchmark == 'average' else benchmark}), %", fontsize=9)
+    handles = [
+        Line2D([], [], color=SFT, lw=1.5, label="after SFT"),
+        Line2D([], [], color=RL, lw=1.5, ls="--", label="after RL"),
+        Line2D([], [], color=BEST, lw=1, ls=":", label="curves cross"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+ENDS = ("", "_low", "_high")
+
+
+def ks_of(results: pd.DataFrame) -> list[int]:
+    """List the k that have Pass@k columns with values, ascending."""
+    names = [c for c in results if c.startswith("pass@") and c[5:].isdigit() and results[c].notna().any()]
+    return sorted(int(name[5:]) for name in names)
+
+
+def crossing_k(ks: list[int], before: np.ndarray, after: np.ndarray) -> float | None:
+    """Find the k at which `after`, ahead at first, falls to `before`; between two k on the log scale. None if never."""
+    lead = np.asarray(after) - np.asarray(before)
+    behind = np.flatnonzero((lead[:-1] > 0) & (lead[1:] <= 0))
+    if not len(behind):
+        return None
+    i = behind[0]
+    share = lead[i] / (lead[i] - lead[i + 1])
+    return float(np.exp(np.log(ks[i]) + share * (np.log(ks[i + 1]) - np.log(ks[i]))))
+
+
+@styled
+def rl_curves(curves: pd.DataFrame) -> Figure:
+    """Draw RL as it went: reward, truncated share and share of groups without signal, a thin line a seed.
+
+    Args:
+        curves: rows of `rl_curves.csv`: `family, run, rl_seed, step, reward` and whichever of `clipped_ratio` and
+            `frac_reward_zero_std` were logged; all are shares between 0 and 1.
+    """
+    need(curves, ["family", "run", "rl_seed", "step", "reward"], "rl_curves")
+    shown = [(c, *look) for c, *look in SHARES if c in curves and curves[c].notna().any()]
+    runs = ordered(curves)
+    figure, panels = grid(len(runs), columns=COLUMNS, width=1.75, height=1.6, sharex=True, sharey=True)
+    for axes, (family, run) in zip(panels, runs, strict=True):
+        part = curves[(curves["family"] == family) & (curves["run"] == run)]
+        for column, _, colour, dash in shown:
+            for _, seed in part.groupby("rl_seed", dropna=False):
+                seed = seed.sort_values("step")
+                axes.plot(seed["step"], smooth(seed[column]), color=colour, ls=dash, lw=1)
+        _panel_title(axes, family, run, curves["family"].nunique() > 1)
+        axes.set_ylim(0, 1)
+    figure.supxlabel("RL step", fontsize=9)
+    figure.supylabel("share (running mean)", fontsize=9)
+    handles = [Line2D([], [], color=colour, ls=dash, label=label) for _, label, colour, dash in shown]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+SHARES = (
+    ("reward", "mean reward", RL, "-"),
+    ("frac_reward_zero_std", "groups without signal", PALE, "--"),
+    ("clipped_ratio", "responses cut off", COLOURS[1], ":"),
+)
+
+
+@styled
+def sft_curves(curves: pd.DataFrame) -> Figure:
+    """Draw the SFT loss over epochs, one panel a run. `curves` holds rows of `sft_curves.csv`."""
+    need(curves, ["family", "run", "epoch", "loss"], "sft_curves")
+    runs = ordered(curves)
+    figure, panels = grid(len(runs), columns=COLUMNS, width=1.75, height=1.6, sharey=True)
+    for axes, (family, run) in zip(panels, runs, strict=True):
+        part = curves[(curves["family"] == family) & (curves["run"] == run)].sort_values("epoch")
+        axes.plot(part["epoch"], part["loss"], color=LOSS, lw=0.5, alpha=0.5)
+        axes.plot(part["epoch"], smooth(part["loss"]), color=LOSS, lw=1.3)
+        _panel_title(axes, family, run, curves["family"].nunique() > 1)
+    panels[0].set_ylim(bottom=0)
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("SFT loss, nats a token", fontsize=9)
+    return figure
+
+
+def smooth(values: pd.Series) -> np.ndarray:
+    """Take a running mean over a twentieth of the curve, at least one step."""
+    return values.rolling(max(1, len(values) // 20), min_periods=1, center=True).mean().to_numpy()
+
+
+def _panel_title(axes: Axes, family: str, run: str, with_family: bool) -> None:
+    name = wrapped(f"{family} {run}" if with_family else str(run), 22)
+    axes.set_title(name, fontsize=7.5)

@@ -1,0 +1,296 @@
+"""How well does a number measured before RL tell the score after it? One row per predictor, uncertainty beside it all.
+
+Three kinds of protocol, each under its own name in the table:
+
+* over the runs at hand: squared Pearson correlation (`r2`), Spearman's and Kendall's rank correlations, each with an
+  interval over runs (`intervals.py` says which and why) and a permutation p-value;
+* out of sample: the paper's random halves (`halves_*`: one half fits a line, the other is predicted; mean and standard
+  deviation over many splits) and leave-one-out (`loo_*`);
+* how much hangs on one run: `influential_run` is the one whose removal moves `r2` most, to `r2_without_it`.
+
+Where the pool spans several model families, each family has its own mean (an intercept of its own in every fit), so
+that a difference between families is never credited to a predictor, and permutations stay within a family.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sftrl.errors import InputError
+from sftrl.predict import measures
+from sftrl.predict.intervals import correlation_interval, multiple_r2_interval
+from sftrl.predict.table import need
+
+LEAST = 4  # runs; with fewer, a line fits almost anything
+LOWER_IS_BETTER = ("generalization_loss", "generalization_loss_example_mean")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one fit sees: features (n, p), target (n,), family number (n,), and which runs could not take part."""
+
+    x: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    runs: pd.DataFrame
+    left_out: list[str]
+
+    @property
+    def size(self) -> int:
+        """Number of runs, less the means that further families use up."""
+        return len(self.y) - int(self.groups.max(initial=0))
+
+
+def judge(
+    runs: pd.DataFrame,
+    predictors: list[str] | None = None,
+    *,
+    target: str = "post_rl",
+    pool: str = "all",
+    level: float = 0.95,
+    splits: int = 1000,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Judge predictors of `target` over one pool of runs.
+
+    Args:
+        runs: `runs_table`'s frame, or one of its `pools`.
+        predictors: column names; `"a + b"` for a regression on two or more columns; `"average(a, b)"` for the mean of
+            standardised columns, losses turned round. Default: every predictor that the frame holds.
+        target: the column to predict: `post_rl`, or `gain`.
+        pool: the pool's name, for the table.
+        level: of the intervals.
+        splits: number of random halves.
+        resamples: number of permutations.
+        seed: of the splits and permutations. The same seed gives every predictor the same ones.
+
+    Returns:
+        One row per predictor; `note` says in words what could not be measured and why, and the numbers are then empty.
+    """
+    predictors = predictor_names(runs) if predictors is None else list(predictors)
+    if not predictors:
+        raise InputError("judge: no predictor to judge")
+    need(runs, ["family", "run", target], "runs")
+    known = int(runs[target].notna().sum())
+    if known < LEAST:
+        raise InputError(f"judge: {known} runs with a {target} in pool {pool!r}; at least {LEAST} are needed")
+    rows = []
+    for name in predictors:
+        sample = sample_of(runs, name, target)
+        row = {"pool": pool, "target": target, "predictor": name, "features": sample.x.shape[1], "n": len(sample.y)}
+        note = unfit(sample, name, target)
+        if note is None:
+            row |= _within(sample, level, resamples, seed) | _halves(sample, splits, seed) | _leave_one_out(sample)
+        row["left_out"] = ", ".join(sample.left_out)
+        row["note"] = note or ""
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+COLUMNS = (
+    *("pool", "target", "predictor", "features", "n"),
+    *(f"{m}{end}" for m in ("r2", "pearson", "spearman", "kendall") for end in ("", "_low", "_high")),
+    *("p_r2", "p_spearman", "halves_r2", "halves_r2_sd", "halves_cod", "halves_cod_sd", "halves_cod_median"),
+    *("loo_cod", "loo_spearman", "influential_run", "r2_without_it", "left_out", "note"),
+)
+
+
+def predictor_names(runs: pd.DataFrame) -> list[str]:
+    """List the predictors that a runs frame can be judged by, the paper's own and the trivial ones included."""
+    known = [c for c in runs if c.startswith(("pass@", "extrapolated_pass@", "majority@"))]
+    known += [c for c in LOWER_IS_BETTER if c in runs]
+    if "generalization_loss" in runs:
+        known.append("pass@1 + generalization_loss")
+        if "pass@64" in runs:
+            known += ["average(generalization_loss, pass@64)", "pass@64 + generalization_loss"]
+    others = ("entropy", "token_accuracy", "signal_share", "signal_share_rl", "mean_tokens", "truncated")
+    return known + [c for c in (*others, "sft_tokens", "epochs", "examples") if c in runs]
+
+
+def sample_of(runs: pd.DataFrame, name: str, target: str | None) -> Sample:
+    """Take a predictor's features and the target from the runs that have both; without a target, from those that
+    have the features."""
+    columns = columns_of(name)
+    need(runs, columns, f"runs, predictor {name!r}")
+    values = runs[columns + ([target] if target else [])]
+    try:
+        values = values.astype(float)
+    except (TypeError, ValueError):
+        raise InputError(f"runs, predictor {name!r}: {columns} must be numbers") from None
+    whole = np.isfinite(values.to_numpy()).all(axis=1)
+    alone = runs[whole].groupby("family")["run"].transform("size") < 2
+    keep = whole.copy()
+    keep[whole] = ~alone.to_numpy() if runs[whole]["family"].nunique() > 1 else True
+    kept, lost = runs[keep].reset_index(drop=True), runs[~keep]
+    x = kept[columns].to_numpy(float)
+    groups = pd.factorize(kept["family"], sort=True)[0]
+    if name.startswith("average("):
+        x = _standardised(x, groups) @ [[-1.0 if c in LOWER_IS_BETTER else 1.0] for c in columns] / len(columns)
+    y = kept[target].to_numpy(float) if target else np.full(len(kept), np.nan)
+    left_out = [f"{f} {r}" for f, r in zip(lost["family"], lost["run"], strict=True)]
+    return Sample(x, y, groups, kept, left_out)
+
+
+def columns_of(name: str) -> list[str]:
+    """Split a predictor's name into the columns that it needs."""
+    if name.startswith("average(") and name.endswith(")"):
+        return [c.strip() for c in name[len("average(") : -1].split(",")]
+    return [c.strip() for c in name.split(" + ")]
+
+
+def unfit(sample: Sample, name: str, target: str) -> str | None:
+    """Say why a sample cannot be judged, or None."""
+    least = LEAST + sample.x.shape[1] - 1
+    if sample.size < least:
+        missing = f"; missing for {', '.join(sample.left_out)}" if sample.left_out else ""
+        return f"{len(sample.y)} runs have {name} and {target}; at least {least} are needed{missing}"
+    if measures.flat(measures.centred(sample.y, sample.groups)):
+        return f"{target} is the same for all runs"
+    if measures.flat(measures.centred(sample.x.T, sample.groups)).any():
+        return f"{name} is the same for all runs"
+    return None
+
+
+def fitted(sample: Sample) -> np.ndarray:
+    """Give the predictor's score (n,) for rank statistics: the feature itself, or for several, their in-sample fit."""
+    x = measures.centred(sample.x.T, sample.groups).T
+    if x.shape[1] == 1:
+        return x[:, 0]
+    return x @ np.linalg.lstsq(x, measures.centred(sample.y, sample.groups), rcond=None)[0]
+
+
+def _correlations(sample: Sample) -> dict[str, float]:
+    score, y = fitted(sample), measures.centred(sample.y, sample.groups)
+    return {
+        "pearson": float(measures.pearson(score, y)),
+        "spearman": float(measures.spearman(score, y, sample.groups)),
+        "kendall": float(measures.kendall(score, y, sample.groups)),
+    }
+
+
+def without(sample: Sample, i: int) -> Sample:
+    """Leave run `i` out."""
+    keep = np.arange(len(sample.y)) != i
+    return Sample(sample.x[keep], sample.y[keep], sample.groups[keep], sample.runs[keep], sample.left_out)
+
+
+def _within(sample: Sample, level: float, resamples: int, seed: int) -> dict:
+    features, n = sample.x.shape[1], len(sample.y)
+    whole = _correlations(sample)
+    less = pd.DataFrame([_correlations(without(sample, i)) for i in range(n)])
+    row: dict = {"r2": whole["pearson"] ** 2}
+    for kind, value in whole.items():
+        row[kind] = value
+        if features == 1:
+            low, high = correlation_interval(kind, value, less[kind].to_numpy(), sample.size, level)
+            row |= {f"{kind}_low": low, f"{kind}_high": high}
+    if features == 1:
+        ends = sorted((row["pearson_low"] ** 2, row["pearson_high"] ** 2))
+        row["r2_low"] = 0.0 if row["pearson_low"] <= 0 <= row["pearson_high"] else ends[0]
+        row["r2_high"] = ends[1]
+    else:
+        row["r2_low"], row["r2_high"] = multiple_r2_interval(row["r2"], sample.size, features, level)
+    change = (less["pearson"] ** 2 - row["r2"]).abs()
+    if change.notna().any():
+        most = int(change.idxmax())
+        row["influential_run"] = " ".join(sample.runs.loc[most, ["family", "run"]].astype(str))
+        row["r2_without_it"] = float(less["pearson"][most] ** 2)
+    return row | _permutation(sample, resamples, seed)
+
+
+def _permutation(sample: Sample, resamples: int, seed: int) -> dict[str, float]:
+    """Two-sided p-values: the share of relabellings, the true one included, that correlate as much as was seen."""
+    x = measures.centred(sample.x.T, sample.groups).T
+    y = measures.centred(sample.y, sample.groups)
+    order = permutations(sample.groups, resamples, np.random.default_rng(seed))
+    order = np.vstack([np.arange(len(y)), order])
+    basis = np.linalg.qr(x)[0]
+    share = ((y[order] @ basis) ** 2).sum(axis=1)  # of the squares of y, what the features explain
+    score = x[:, 0] if x.shape[1] == 1 else y[order] @ basis @ basis.T  # several features are fitted anew each time
+    rank = np.abs(measures.pearson(measures.ranks(score, sample.groups), measures.ranks(y, sample.groups)[order]))
+    return {
+        f"p_{name}": float(np.mean(s >= s[0] - 1e-9 * abs(s[0]))) for name, s in (("r2", share), ("spearman", rank))
+    }
+
+
+def permutations(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` permutations (count, n) of row numbers that keep every row within its group."""
+    order = np.argsort(rng.random((count, len(groups))) + groups, axis=1)
+    drawn = np.empty_like(order)
+    drawn[:, np.argsort(groups, kind="stable")] = order
+    return drawn
+
+
+def halves(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` random halves (count, n): True for the runs that fit, half of each group, rounded down."""
+    chosen = np.zeros((count, len(groups)), bool)
+    keys = rng.random(chosen.shape)
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        ranks = keys[:, members].argsort(axis=1).argsort(axis=1)
+        chosen[:, members] = ranks < len(members) // 2
+    return chosen
+
+
+def _halves(sample: Sample, splits: int, seed: int) -> dict[str, float]:
+    """Fit on random halves, predict the rest. Empty with fewer than 3 runs to predict, where any line is perfect."""
+    if np.bincount(sample.groups).min() < 2 or len(sample.y) - len(sample.y) // 2 < 3:
+        return {}
+    fit = halves(sample.groups, splits, np.random.default_rng(seed)).astype(float)
+    member = np.eye(sample.groups.max() + 1)[sample.groups]
+    x = sample.x - sample.x.mean(axis=0)
+    design = np.hstack([member, x / np.abs(x).max(axis=0)])
+    normal = np.einsum("bn,ni,nj->bij", fit, design, design)
+    slopes = np.linalg.pinv(normal, hermitian=True) @ ((fit * sample.y) @ design)[..., None]
+    predicted = (design @ slopes)[..., 0]
+    rest = 1 - fit
+
+    def around_means(values: np.ndarray) -> np.ndarray:
+        means = ((rest * values) @ member) / np.maximum(rest @ member, 1)
+        return rest * (values - means @ member.T)
+
+    p, y = around_means(predicted), around_means(np.broadcast_to(sample.y, fit.shape))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flat = (p**2).sum(axis=1) <= measures.TOLERANCE * (predicted**2).sum(axis=1)
+        r2 = np.where(flat, np.nan, (p * y).sum(axis=1) ** 2 / ((p * p).sum(axis=1) * (y * y).sum(axis=1)))
+        cod = 1 - (rest * (predicted - sample.y) ** 2).sum(axis=1) / (y * y).sum(axis=1)
+    if np.isnan(r2).all():
+        return {}
+    return {
+        "halves_r2": float(np.nanmean(r2)),
+        "halves_r2_sd": float(np.nanstd(r2)),
+        "halves_cod": float(np.nanmean(cod)),
+        "halves_cod_sd": float(np.nanstd(cod)),
+        "halves_cod_median": float(np.nanmedian(cod)),
+    }
+
+
+def left_out_predictions(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Predict each run from a fit to the others: by the features, and by the others' mean alone; both (n,)."""
+    member = np.eye(sample.groups.max() + 1)[sample.groups]
+    x = sample.x - sample.x.mean(axis=0)
+    predictions = []
+    for design in (np.hstack([member, x / np.abs(x).max(axis=0)]), member):
+        hat = design @ np.linalg.pinv(design)
+        leverage = np.diag(hat)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error = np.where(leverage > 1 - 1e-9, np.nan, (sample.y - hat @ sample.y) / (1 - leverage))
+        predictions.append(sample.y - error)
+    return predictions[0], predictions[1]
+
+
+def _leave_one_out(sample: Sample) -> dict[str, float]:
+    predicted, mean = left_out_predictions(sample)
+    if np.isnan(predicted).any():
+        return {}
+    y = measures.centred(sample.y, sample.groups)
+    ranked = measures.spearman(predicted - (sample.y - y), y, sample.groups)
+    return {"loo_cod": float(measures.explained(predicted, sample.y, mean)), "loo_spearman": float(ranked)}
+
+
+def _standardised(x: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    x = measures.centred(x.T, groups).T
+    scale = np.sqrt((x**2).sum(axis=0) / max(len(x) - groups.max(initial=0) - 1, 1))
+    return x / np.where(scale > 0, scale, 1)
