@@ -1,0 +1,138 @@
+"""The second pass: a grade beside every sample, made anew when the verifier or a gold answer changes, never sampled.
+
+`grades/<verifier version>-<hash of the golds>/<part>-<hash>.parquet` holds one row for each row of the part of that
+name. A part that was sampled anew has another name, and so is graded anew.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from sftrl.errors import InputError
+from sftrl.files import hash_value
+from sftrl.generations.parts import is_whole, read_part, write_part
+from sftrl.generations.store import Problem, Store
+from sftrl.verify import VERIFIER_VERSION, verify_many
+
+SCHEMA = pa.schema(
+    {
+        "benchmark": pa.string(),
+        "problem_id": pa.string(),
+        "sample_index": pa.int32(),
+        "verdict": pa.string(),
+        "answer": pa.string(),
+        "empty": pa.bool_(),
+        "verifier_version": pa.string(),
+    }
+)
+
+
+def problem_golds(problems: pd.DataFrame) -> dict[Problem, tuple[str, str | None, list[str] | None]]:
+    """Map (benchmark, id) to (answer, answer_type, choices); the last two are None where absent.
+
+    Raises:
+        InputError: a column is missing, or an id occurs twice in its benchmark.
+    """
+    for column in ("benchmark", "id", "problem", "answer"):
+        if column not in problems:
+            raise InputError(f"problems: no column {column!r}")
+    golds = {}
+    for row in problems.to_dict("records"):
+        name = str(row["benchmark"]), str(row["id"])
+        if name in golds:
+            raise InputError(f"problems: {name[0]} has the id {name[1]!r} twice")
+        kind, choices = row.get("answer_type"), row.get("choices")
+        golds[name] = (
+            str(row["answer"]),
+            kind if isinstance(kind, str) else None,
+            None if choices is None or isinstance(choices, float) else [str(choice) for choice in choices],
+        )
+    return golds
+
+
+class Grader:
+    """Grades parts of a store with these golds and this version of the verifier.
+
+    Args:
+        problems: the problem rows (`benchmark, id, problem, answer`, and `answer_type, choices` where known).
+        workers: the verifier's worker processes.
+        timeout: seconds allowed for one answer.
+
+    Attributes:
+        golds: (answer, answer type, choices) of every (benchmark, problem id).
+        name: the folder under `grades/` that its grades lie in.
+
+    Raises:
+        InputError: a column is missing, or an id occurs twice in its benchmark.
+    """
+
+    def __init__(self, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0):
+        self.golds = problem_golds(problems)
+        self.name = f"{VERIFIER_VERSION}-{hash_value(sorted(self.golds.items()))}"
+        self.workers, self.timeout = workers, timeout
+
+    def verdicts(self, names: list[Problem], responses: list[str]) -> list:
+        """Judge responses to the problems of these names."""
+        golds = [self.golds[name] for name in names]
+        return verify_many(
+            responses,
+            [gold[0] for gold in golds],
+            answer_types=[gold[1] for gold in golds],
+            choices=[gold[2] for gold in golds],
+            workers=self.workers,
+            timeout=self.timeout,
+        )
+
+    def check_golds(self) -> None:
+        """Check before any sampling that every gold answer can be read; `InputError` names the first that cannot."""
+        names = list(self.golds)
+        boxed = [f"\\boxed{{{self.golds[name][0]}}}" for name in names]
+        for name, verdict in zip(names, self.verdicts(names, boxed), strict=True):
+            if verdict.status == "unparseable_gold":
+                raise InputError(
+                    f"problems: {name[0]} {name[1]}: the gold answer {self.golds[name][0]!r} cannot be read"
+                )
+
+    def grades_of(self, part: Path) -> Path | None:
+        """Return the whole file with the grades of a part, or None; a damaged one is removed."""
+        for path in (part.parent.parent.parent / "grades" / self.name / part.parent.name).glob(
+            f"{part.stem}-*.parquet"
+        ):
+            if is_whole(path):
+                return path
+            path.unlink()
+        return None
+
+    def grade_part(self, part: Path) -> Path:
+        """Grade a part, unless that is done, and return the path of its grades.
+
+        Raises:
+            InputError: the part is damaged, or holds a problem whose gold is not known.
+        """
+        if done := self.grades_of(part):
+            return done
+        rows = read_part(part, ["benchmark", "problem_id", "sample_index", "response"])
+        names = list(zip(rows["benchmark"], rows["problem_id"], strict=True))
+        for name in names:
+            if name not in self.golds:
+                raise InputError(f"{part}: holds {name[0]} {name[1]}, which is not among the problems")
+        responses = rows.pop("response").tolist()
+        verdicts = self.verdicts(names, responses)
+        rows["verdict"] = [verdict.status for verdict in verdicts]
+        rows["answer"] = [verdict.answer for verdict in verdicts]
+        rows["empty"] = [not response.strip() for response in responses]
+        rows["verifier_version"] = VERIFIER_VERSION
+        folder = part.parent.parent.parent / "grades" / self.name / part.parent.name
+        return write_part(folder, part.stem, rows, SCHEMA)
+
+
+def grade(folder: str | Path, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0) -> None:
+    """Grade every sample of a store that this version of the verifier has not graded with these golds.
+
+    Raises:
+        InputError: as `Grader` and `Grader.grade_part`.
+    """
+    grader = Grader(problems, workers=workers, timeout=timeout)
+    for part in Store(folder).parts():
+        grader.grade_part(part)

@@ -1,0 +1,114 @@
+"""`summarise`: the counts that Pass@k and majority vote are computed from, and the rates that stand beside a score."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sftrl.errors import InputError
+from sftrl.generations.grades import Grader
+from sftrl.generations.parts import read_part
+from sftrl.generations.store import Store
+
+TRUNCATED_WARNING = 0.05
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts over a store, three tables; rates are shares of samples.
+
+    Attributes:
+        benchmarks: one row a benchmark: `benchmark, problems, samples` (the smallest n of its problems), `partial`
+            (whether that is less than was asked for), `truncated, empty, unparseable, timed_out, mean_tokens`.
+        problems: one row a problem, in the given order: `benchmark, problem_id, n, c, truncated, empty, unparseable,
+            timed_out` (all counts) and `mean_tokens`.
+        answers: one row a distinct answer of a problem, most frequent first: `benchmark, problem_id, answer, correct,
+            count`. Samples without an answer are not among them. Right answers of different form are one answer.
+    """
+
+    benchmarks: pd.DataFrame
+    problems: pd.DataFrame
+    answers: pd.DataFrame
+
+
+def summarise(
+    folder: str | Path, problems: pd.DataFrame, *, n: int | None = None, partial: bool = False, start: int = 0
+) -> Summary:
+    """Count the graded samples of a store.
+
+    Args:
+        folder: the store.
+        problems: the problem rows that count; other problems of the store are left out.
+        n: how many samples every problem must have; by default, at least one.
+        partial: report a benchmark that has fewer as partial, instead of refusing it.
+        start: leave out samples of a lower index. Adaptive sampling decides by those, so they may not count.
+
+    Returns:
+        The counts. Nothing is divided by the asked-for n: only by the samples that are there.
+
+    Raises:
+        InputError: a problem has too few samples, a part is damaged or not graded; the message names it.
+    """
+    store, grader = Store(folder), Grader(problems)
+    counts: dict[tuple[str, str], list] = {name: [0, 0, 0, 0, 0, 0, 0] for name in grader.golds}
+    answers: dict[tuple[str, str, bool, str], int] = {}
+    for part in store.parts():
+        grades = grader.grades_of(part)
+        if grades is None:
+            raise InputError(f"{part}: not graded by this verifier with these gold answers; run grade first")
+        rows = read_part(part, ["benchmark", "problem_id", "sample_index", "n_tokens", "finish_reason"])
+        graded = read_part(grades, ["sample_index", "verdict", "answer", "empty"])
+        rows = rows.assign(verdict=graded["verdict"], answer=graded["answer"], empty=graded["empty"])
+        for row in rows[rows["sample_index"] >= start].itertuples(index=False):
+            name = row.benchmark, row.problem_id
+            if name not in counts:
+                continue
+            count, correct = counts[name], row.verdict == "correct"
+            for place, value in enumerate(
+                [
+                    1,
+                    correct,
+                    row.finish_reason == "length",
+                    row.empty,
+                    row.verdict == "unparseable_response",
+                    row.verdict == "timed_out",
+                    row.n_tokens,
+                ]
+            ):
+                count[place] += int(value)
+            if row.answer is not None:
+                answer = (*name, correct, grader.golds[name][0] if correct else row.answer)
+                answers[answer] = answers.get(answer, 0) + 1
+    return _tables(counts, answers, n or 1, partial, folder)
+
+
+def _tables(counts: dict, answers: dict, n: int, partial: bool, folder: str | Path) -> Summary:
+    columns = ["n", "c", "truncated", "empty", "unparseable", "timed_out", "tokens"]
+    table = pd.DataFrame(
+        [(*name, *count) for name, count in counts.items()], columns=["benchmark", "problem_id", *columns]
+    )
+    short = table[table["n"] < n]
+    if len(short) and not partial:
+        first = short.iloc[0]
+        raise InputError(
+            f"{folder}: {len(short)} of {len(table)} problems have fewer than {n} samples, "
+            f"first {first.benchmark} {first.problem_id} with {first.n}; finish the evaluation or pass partial=True"
+        )
+    grouped = table.groupby("benchmark", sort=False)
+    total = grouped[columns].sum()
+    benchmarks = pd.DataFrame({"problems": grouped.size(), "samples": grouped["n"].min()})
+    benchmarks["partial"] = benchmarks["samples"] < n
+    for column in ("truncated", "empty", "unparseable", "timed_out", "tokens"):
+        benchmarks["mean_tokens" if column == "tokens" else column] = total[column] / total["n"]
+    table["mean_tokens"] = table.pop("tokens") / table["n"]
+    found = pd.DataFrame(
+        [(b, p, answer, correct, count) for (b, p, correct, answer), count in answers.items()],
+        columns=["benchmark", "problem_id", "answer", "correct", "count"],
+    ).sort_values(
+        ["benchmark", "problem_id", "count", "answer"], ascending=[True, True, False, True], ignore_index=True
+    )
+    for name, share in benchmarks["truncated"].items():
+        if share > TRUNCATED_WARNING:
+            warnings.warn(f"{name}: {share:.0%} of the responses were cut off at max_tokens", stacklevel=3)
+    return Summary(benchmarks.reset_index(), table, found)

@@ -1,0 +1,130 @@
+"""The `transformers` engine: our own loop over the model's forward pass with a key-value cache.
+
+`generate` draws from one random stream a batch, reads a prompt once for every sample of it, and works on finished rows
+until the last one ends. Here each sample has its own stream, a prompt is read once a batch, and finished rows leave.
+Batches are cut from the list of what is missing in a fixed order, so a resumed run forms the same batches and, as
+rounding depends on a batch's shape, the same rows to the last bit.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from sftrl.sample.cache import roomy_cache
+from sftrl.sample.requests import Decoding, Request, Response, uniforms
+
+LEAVE = 0.125  # finished rows leave the batch when they are this share of it: the others then move up once
+
+
+def cut_batches(requests: list[Request], max_tokens: int, batch_tokens: int) -> Iterator[list[Request]]:
+    """Yield batches, longest prompts first, each of as many rows as have prompt and response within `batch_tokens`.
+
+    What remains after any of the batches is cut at the same places again.
+    """
+    ordered = sorted(requests, key=lambda r: (-len(r.prompt), r.benchmark, r.problem_id, r.sample_index))
+    start = 0
+    while start < len(ordered):
+        rows = max(1, batch_tokens // (len(ordered[start].prompt) + max_tokens))
+        yield ordered[start : start + rows]
+        start += rows
+
+
+def sample_batches(
+    model: PreTrainedModel, requests: list[Request], decoding: Decoding, batch_tokens: int
+) -> Iterator[list[Response]]:
+    """Yield the responses to the requests, a batch at a time."""
+    for batch in cut_batches(requests, decoding.max_tokens, batch_tokens):
+        yield sample_batch(model, batch, decoding)
+
+
+@torch.inference_mode()
+def sample_batch(model: PreTrainedModel, batch: list[Request], decoding: Decoding) -> list[Response]:
+    """Draw one response for each request, all at once."""
+    device = model.device
+    prompts = list(dict.fromkeys(request.prompt for request in batch))
+    longest = max(map(len, prompts))
+    # Rows are padded on the left, so that every row's next token is at the same place.
+    tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros(len(prompts), longest + decoding.max_tokens, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    mask = mask.to(device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    padded = min(map(len, prompts)) < longest
+
+    cache = roomy_cache(model.config, longest + decoding.max_tokens)
+    # Each prompt is read once; then its row of the cache is copied for each of its samples.
+    place = {prompt: row for row, prompt in enumerate(prompts)}
+    rows = torch.tensor([place[request.prompt] for request in batch], device=device)
+    logits = model(
+        tokens.to(device),
+        attention_mask=mask[:, :longest] if padded else None,
+        position_ids=positions[:, :longest],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    logits, mask, positions = logits[rows], mask[rows], positions[rows]
+    cache.batch_select_indices(rows)
+
+    drawn = torch.zeros(len(batch), decoding.max_tokens, dtype=torch.long)
+    length = torch.full((len(batch),), decoding.max_tokens)
+    stop_ids = torch.tensor(decoding.stop_ids, device=device)
+    seeds = np.array([request.seed for request in batch], dtype=np.uint64)
+    present = torch.arange(len(batch))  # which request each row of the batch is
+    running = torch.ones(len(batch), dtype=torch.bool, device=device)
+    for step in range(decoding.max_tokens):
+        chosen = choose(logits, uniforms(seeds, step), decoding)
+        drawn[present, step] = chosen.cpu()
+        stopped = running & torch.isin(chosen, stop_ids)
+        length[present[stopped.cpu()]] = step + 1
+        running &= ~stopped
+        left = int(running.sum())
+        if left == 0 or step + 1 == decoding.max_tokens:
+            break
+        if left <= (1 - LEAVE) * len(running):
+            keep = running.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            chosen, mask, positions, running = chosen[keep], mask[keep], positions[keep], running[keep]
+            present, seeds = present[keep.cpu()], seeds[keep.cpu().numpy()]
+        at = longest + step
+        logits = model(
+            chosen[:, None],
+            attention_mask=mask[:, : at + 1] if padded else None,
+            position_ids=positions[:, at : at + 1],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
+
+    stops = set(decoding.stop_ids)
+    responses = []
+    for request, row, n in zip(batch, drawn.tolist(), length.tolist(), strict=True):
+        reason = "stop" if row[n - 1] in stops else "length"
+        responses.append(Response(request, row[:n], reason))
+    return responses
+
+
+def choose(logits: torch.Tensor, uniform: np.ndarray, decoding: Decoding) -> torch.Tensor:
+    """Draw one token a row by inverting the distribution's running sum at `uniform`.
+
+    Args:
+        logits: (rows, vocabulary).
+        uniform: (rows,), in [0, 1).
+
+    Returns:
+        (rows,) token ids.
+    """
+    if decoding.temperature == 0:
+        return logits.argmax(-1)
+    chances = torch.softmax(logits.float() / decoding.temperature, -1)
+    if decoding.top_p < 1:
+        ordered, tokens = chances.sort(-1, descending=True, stable=True)
+        before = ordered.cumsum(-1) - ordered  # the nucleus: the fewest tokens that reach top_p together
+        chances = chances.scatter(-1, tokens, ordered.masked_fill(before >= decoding.top_p, 0))
+    # In doubles, u * total stays below total, so a token of chance 0 is never drawn.
+    running = chances.double().cumsum(-1)
+    target = torch.from_numpy(uniform).to(logits.device)[:, None] * running[:, -1:]
+    return torch.searchsorted(running, target, right=True)[:, 0]
