@@ -1,18 +1,200 @@
-"""Compare an answer with the gold answer: sure words only."""
+r"""The exact layer: what a gold answer and an answer are, by the answer type or by their looks, and whether they agree.
+
+It gives a status where it is sure and None where it is not. Most pairs never reach the parser: equal strings, integers,
+decimals and simple fractions are decided before it.
+"""
 
 import re
+from fractions import Fraction
+from functools import lru_cache
+
+from sftrl.verify.latex import clean, readings
+from sftrl.verify.structure import same
+
+ANSWER_TYPES = {"integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text"}
 
 _INTEGER = re.compile(r"[-+]?\d{1,300}")
+_SIMPLE = re.compile(
+    r"([-+]?)(?:\\[dt]?frac\{(\d{1,300})\}\{(\d{1,300})\}|(\d{1,300})/(\d{1,300})|(\d{0,300}\.?\d{1,300}))"
+)
+_WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|textsc|emph|operatorname)\s*\{([^{}]*)\}")
+_LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?")
+_LED = re.compile(
+    r"(?:option|choice|answer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:,=-])\s*(.+)", re.DOTALL | re.IGNORECASE
+)
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
+_NOTHING = {
+    "none",
+    "no solution",
+    "no solutions",
+    "no real solutions",
+    "empty set",
+    "empty",
+    "emptyset",
+    "varnothing",
+    "∅",
+}
+# Where math-verify reads past what it sees: an ellipsis, a numeral's base, a double factorial.
+_MISREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\d\s*_|!!|\\underbrace")
 
 
-def compare(gold, answer, kind=None, options=None, tolerance=None):
-    """The status, or None if not sure."""
+@lru_cache(maxsize=32768)
+def compare(
+    gold: str,
+    answer: str | None,
+    kind: str | None = None,
+    options: tuple[str, ...] | None = None,
+    tolerance: float | None = None,
+) -> str | None:
+    """Return the status of an answer, or None if this layer is not sure. Arguments as in `verify_many`."""
     if not isinstance(gold, str) or not gold.strip():
+        return "unparseable_gold"
+    if kind == "choice":
+        return _compare_choice(gold, answer, options)
+    if kind == "integer" and _INTEGER.fullmatch(gold) is None and _simple(clean(gold)) is None:
         return "unparseable_gold"
     if answer is None:
         return "unparseable_response"
+    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+        return _status(int(gold) == int(answer))
+    if kind == "text":
+        return _status(_text_key(gold) == _text_key(answer))
+    gold, answer = clean(gold), clean(answer)
+    if not answer:
+        return "unparseable_response"
     if gold == answer:
         return "correct"
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-        return "correct" if int(gold) == int(answer) else "incorrect"
-    return None
+    number, value = _simple(gold), _simple(answer)
+    if number is not None and value is not None and (number == value or tolerance is None):
+        return _status(number == value)
+    return _compare_read(gold, answer, kind, tolerance)
+
+
+def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | None) -> str | None:
+    gold_letter, letter = _letter(gold), _letter(answer)
+    if gold_letter and kind is None:
+        if letter:
+            return _status(gold_letter == letter)
+        led = _LED.fullmatch(_unwrapped(answer))
+        if led and len(gold_letter) == 1 and gold_letter.isupper():
+            return _status(gold_letter == (led[1] or led[2]).upper())
+    gold_trees, trees = readings(gold), readings(answer)
+    gold_words = _words(gold)
+    if gold_words and (not gold_trees or not _COMMAND.sub("", gold).strip(" {}()$")):
+        return _compare_text(gold, answer, bool(trees))
+    if not gold_trees:
+        return "correct" if _squeezed(gold) == _squeezed(answer) else _doubtful(gold, answer)
+    unsure = False
+    for gold_tree in gold_trees:
+        for tree in trees:
+            found = same(gold_tree, tree, kind, tolerance)
+            if found:
+                return "correct"
+            unsure |= found is None
+    if trees and not unsure:
+        return "incorrect"
+    if not trees and _words(answer) and not _COMMAND.search(_WRAPPED.sub("", answer)):
+        return "unparseable_response"
+    return _doubtful(gold, answer)
+
+
+def _status(equal: bool) -> str:
+    return "correct" if equal else "incorrect"
+
+
+def _doubtful(gold: str, answer: str) -> str | None:
+    """What is not for math-verify: it is known to read these wrong, so only equal strings are equal."""
+    if _squeezed(gold) == _squeezed(answer):
+        return "correct"
+    return "incorrect" if _MISREAD.search(gold) or _MISREAD.search(answer) else None
+
+
+def _simple(text: str) -> Fraction | None:
+    match = _SIMPLE.fullmatch(text)
+    if not match:
+        return None
+    sign, top, bottom, over, under, decimal = match.groups()
+    if decimal is None:
+        top, bottom = int(top or over), int(bottom or under)
+        if bottom == 0:
+            return None
+        value = Fraction(top, bottom)
+    else:
+        value = Fraction(decimal)
+    return -value if sign == "-" else value
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"\s|\\!|\$", "", text).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
+
+
+# -- words and letters
+
+
+def _unwrapped(text: str) -> str:
+    while True:
+        inner = _WRAPPED.sub(r" \1 ", text)
+        if inner == text:
+            return text.replace("$", " ").strip(" {}*_~")
+        text = inner
+
+
+def _letter(text: str) -> str | None:
+    """The letter of `(C)`, `C.`, `\\text{C}`; None for anything longer."""
+    if len(text) > 40:
+        return None
+    match = _LETTER.fullmatch(_unwrapped(text).rstrip(".:"))
+    return match[1] if match else None
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_COMMAND.sub(" ", _unwrapped(text)))
+
+
+def _text_key(text: str) -> tuple[str, ...]:
+    plain = _unwrapped(clean(text)).casefold().replace("\\", " ")
+    if " ".join(re.findall(r"\w+|∅", plain)) in _NOTHING:
+        return ("none",)
+    words = re.findall(r"\w+|[^\w\s{}]", plain)
+    kept = [word for word in words if word not in _STOP and word not in ".,;:!'\"()"]
+    # "odd n" is "n is odd": the order of a short phrase says nothing, that of a formula does
+    return tuple(sorted(kept)) if all(word.isalpha() for word in kept) else tuple(kept)
+
+
+def _compare_text(gold: str, answer: str, answer_is_maths: bool) -> str | None:
+    return _status(_text_key(gold) == _text_key(answer))
+
+
+# -- choices
+
+
+def _compare_choice(gold: str, answer: str | None, options: tuple[str, ...] | None) -> str:
+    """The gold is a letter; the answer is a letter, a letter with its option, or the option's value."""
+    gold_letter = (_letter(clean(gold)) or "").upper()
+    index = ord(gold_letter) - ord("A") if gold_letter else -1
+    if index < 0 or (options is not None and index >= len(options)):
+        return "unparseable_gold"
+    if answer is None:
+        return "unparseable_response"
+    answer = clean(answer)
+    letter = _letter(answer)
+    if options is not None:
+        values = [_is_option(option, answer) for option in options]
+        if any(values) and not (letter and not _letter(clean(options[index]))):
+            return _status(values[index])
+    if letter:
+        return _status(letter.upper() == gold_letter)
+    led = _LED.fullmatch(_unwrapped(answer)) or re.fullmatch(
+        r"(?:option|choice)\s+([A-Z])()()", _unwrapped(answer), re.I
+    )
+    if led:
+        return _status((led[1] or led[2]).upper() == gold_letter)
+    if options is None:
+        return "unparseable_response"
+    return "incorrect"
+
+
+def _is_option(option: str, answer: str) -> bool:
+    return compare(option, answer) == "correct" or _text_key(option) == _text_key(answer)

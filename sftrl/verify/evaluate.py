@@ -1,0 +1,301 @@
+"""Decide whether two scalar trees have the same value: exactly by rational arithmetic, else to 50 digits.
+
+Expressions with variables are compared at sample points. For rational functions the points are large integers and the
+arithmetic exact, so that unequal is proved and equal is wrong with a chance of about the degree in ten thousand a point
+(three points are used). Other closed forms are evaluated with mpmath: values that agree to 40 digits are taken as
+equal, values that differ at two precisions as different, and anything between is left to the next layer.
+"""
+
+import threading
+import zlib
+from fractions import Fraction
+from functools import lru_cache
+from math import comb, factorial, gcd, isqrt, lcm
+
+MAX_BITS = 60_000  # of an exact number
+MAX_FACTORIAL = 5_000
+MAX_EXPONENT = 10**9  # of a numeric power, and of e
+DIGITS = 50
+CONSTANTS = {"pi", "e", "i"}
+_INTEGRAL = {"floor", "ceil", "factorial", "binomial", "gcd", "lcm"}  # at home on the integers
+_INTEGRAL_NAMES = set("ijklmnpqrstNMK")
+
+
+class NoValue(ArithmeticError):
+    """The tree is no scalar, is undefined here, or is too large to compute."""
+
+
+@lru_cache(maxsize=8192)
+def symbols(tree: tuple) -> frozenset[str]:
+    """The names of the variables and constants in a tree."""
+    if tree and tree[0] == "sym":
+        return frozenset((tree[1],))
+    return frozenset().union(*(symbols(part) for part in tree if isinstance(part, tuple)))
+
+
+@lru_cache(maxsize=8192)
+def _kinds(tree: tuple) -> frozenset[str]:
+    """The kinds of node and names of function in a tree; `power` for an exponent that is no small integer."""
+    kinds = frozenset(part for part in tree if isinstance(part, str)).union(
+        *(_kinds(part) for part in tree if isinstance(part, tuple))
+    )
+    if tree and tree[0] == "^":
+        try:
+            power = exact(tree[2], {})
+        except NoValue:
+            return kinds | {"power"}
+        if power.denominator != 1:
+            return kinds | {"power"}
+    return kinds
+
+
+def equal(gold: tuple, answer: tuple) -> bool | None:
+    """Say whether two scalars are equal; None if unsure. Raises NoValue if one of them is no scalar."""
+    if gold == answer:
+        return True
+    names = symbols(gold) | symbols(answer)
+    kinds = _kinds(gold) | _kinds(answer)
+    if not names - CONSTANTS:
+        if not names:
+            try:
+                return exact(gold, {}) == exact(answer, {})
+            except NoValue:
+                pass
+        return _same_number(gold, answer, {})
+    if not kinds & {"fn", "power"} and "i" not in names:
+        return _equal_rational(gold, answer, names)
+    return _equal_sampled(gold, answer, names, bool(kinds & _INTEGRAL))
+
+
+def proportional(gold: tuple, answer: tuple) -> Fraction | None:
+    """The constant c with gold = c * answer, if there is one and rational arithmetic shows it."""
+    names = symbols(gold) | symbols(answer)
+    ratio = None
+    for k in range(3):
+        point = {name: _large(name, k) for name in names}
+        try:
+            ours = exact(gold, point) / exact(answer, point)
+        except (NoValue, ZeroDivisionError):
+            return None
+        if ours == 0 or ratio not in (None, ours):
+            return None
+        ratio = ours
+    return ratio
+
+
+def _large(name: str, k: int) -> Fraction:
+    return Fraction(1009 + zlib.crc32(f"{name}{k}".encode()) % 9973)
+
+
+def _equal_rational(gold: tuple, answer: tuple, names: frozenset[str]) -> bool | None:
+    seen = 0
+    for k in range(3):
+        point = {name: _large(name, k) for name in names}
+        try:
+            if exact(gold, point) != exact(answer, point):
+                return False
+        except NoValue:
+            continue
+        seen += 1
+    return True if seen == 3 else None
+
+
+def _equal_sampled(gold: tuple, answer: tuple, names: frozenset[str], integral: bool) -> bool | None:
+    """Compare at points of three sorts: positive, integer, and general (negative and complex)."""
+    names = sorted(names - CONSTANTS)
+    found: dict[str, list[bool | None]] = {"positive": [], "integer": [], "general": []}
+    for k in range(3):
+        noise = [zlib.crc32(f"{name}{k}".encode()) % 997 / 997 for name in names]
+        found["positive"].append(_same_at(gold, answer, dict(zip(names, [0.2 + 0.7 * k + u / 3 for u in noise]))))
+        integers = [Fraction(3 + k + (5 * j + int(4 * u)) % 11) for j, u in enumerate(noise)]
+        found["integer"].append(_same_at(gold, answer, dict(zip(names, integers))))
+        if False in found["positive"] and False in found["integer"]:
+            return False
+        general = [complex(-0.3 - u, 0.4 * k) for u in noise]
+        found["general"].append(_same_at(gold, answer, dict(zip(names, general))))
+    good = {sort: bool(seen) and all(seen) for sort, seen in found.items()}
+    if all(good.values()):
+        return True
+    if integral and good["integer"] and all(name[0] in _INTEGRAL_NAMES for name in names):
+        return True
+    return None
+
+
+def _same_at(gold: tuple, answer: tuple, point: dict) -> bool | None:
+    try:
+        return _same_number(gold, answer, point)
+    except NoValue:
+        return None
+
+
+def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
+    """Compare two values by size: agreement to 40 digits is equality, difference must show at two precisions."""
+    small = []
+    for digits in (DIGITS, 2 * DIGITS):
+        a, b = numeric(gold, point, digits), numeric(answer, point, digits)
+        scale, gap = max(abs(a), abs(b)), abs(a - b)
+        if gap <= scale * 10.0 ** (10 - DIGITS):
+            return True
+        if gap < scale * 10.0**-20:
+            return None
+        small.append(min(abs(a), abs(b)) < scale * 10.0 ** (10 - digits) or scale < 10.0 ** (10 - digits))
+    if small[0]:  # one of them, or both, may be nothing but rounding error: the error of zero shrinks, a value stays
+        return True if scale < 10.0 ** (20 - 2 * DIGITS) else (None if not small[1] else False)
+    return False
+
+
+def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:
+    """The exact rational value of a tree at a point; NoValue if it is irrational, undefined or too large."""
+    kind = tree[0]
+    if kind == "num":
+        return tree[1]
+    if kind == "sym":
+        if tree[1] not in point:
+            raise NoValue(tree[1])
+        return point[tree[1]]
+    if kind == "+":
+        return _bounded(sum(exact(term, point) for term in tree[1]))
+    if kind == "*":
+        product = Fraction(1)
+        for factor in tree[1]:
+            product = _bounded(product * exact(factor, point))
+        return product
+    if kind == "/":
+        bottom = exact(tree[2], point)
+        if bottom == 0:
+            raise NoValue("division by zero")
+        return _bounded(exact(tree[1], point) / bottom)
+    if kind == "^":
+        return _power(exact(tree[1], point), exact(tree[2], point))
+    if kind == "fn":
+        return _function(tree[1], [exact(argument, point) for argument in tree[2]])
+    if kind == "unit" and tree[2] in ("%", "dollar"):
+        return exact(tree[1], point) / (100 if tree[2] == "%" else 1)
+    if kind == "group" and len(tree[2]) == 1:
+        return exact(tree[2][0], point)
+    raise NoValue(kind)
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise NoValue("too large")
+    return value
+
+
+def _power(base: Fraction, power: Fraction) -> Fraction:
+    if power.denominator != 1:
+        return _power(_root(base, power.denominator), Fraction(power.numerator))
+    size = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if abs(power) > MAX_BITS or size * abs(power) > MAX_BITS or (base == 0 and power <= 0):
+        raise NoValue("power")
+    return base ** int(power)
+
+
+def _root(value: Fraction, degree: int) -> Fraction:
+    if value < 0 or not 1 <= degree <= 64:
+        raise NoValue("root")
+    roots = []
+    for part in (value.numerator, value.denominator):
+        low = isqrt(part) if degree == 2 else round(part ** (1 / degree)) if part < 2**52 else -1
+        if low < 0 or low**degree != part:
+            raise NoValue("irrational")
+        roots.append(low)
+    return Fraction(*roots)
+
+
+def _function(name: str, values: list[Fraction]) -> Fraction:
+    first = values[0]
+    if name == "root" and values[1].denominator == 1:
+        return _root(first, int(values[1]))
+    if name == "abs":
+        return abs(first)
+    if name in ("floor", "ceil"):
+        return Fraction(first.__floor__() if name == "floor" else first.__ceil__())
+    if name in ("max", "min"):
+        return max(values) if name == "max" else min(values)
+    if any(value.denominator != 1 for value in values):
+        raise NoValue(name)
+    if name == "factorial" and 0 <= first <= MAX_FACTORIAL:
+        return Fraction(factorial(int(first)))
+    if name == "binomial" and 0 <= values[1] <= first <= MAX_FACTORIAL:
+        return Fraction(comb(int(first), int(values[1])))
+    if name in ("gcd", "lcm"):
+        return Fraction((gcd if name == "gcd" else lcm)(*map(int, values)))
+    raise NoValue(name)
+
+
+_local = threading.local()
+
+
+def numeric(tree: tuple, point: dict, digits: int = DIGITS):
+    """The value of a tree to about `digits` digits, as an mpmath number; NoValue if undefined or out of bounds."""
+    if not hasattr(_local, "context"):  # mpmath's own context is shared by all threads and not safe in them
+        import mpmath
+
+        _local.context = mpmath.MPContext()
+    mp = _local.context
+    mp.dps = digits + 15
+    try:
+        value = _numeric(mp, tree, point)
+    except (ZeroDivisionError, ValueError, OverflowError, TypeError, MemoryError, mp.NoConvergence) as error:
+        raise NoValue(str(error)) from None
+    if not mp.isfinite(value):
+        raise NoValue("not finite")
+    return value
+
+
+def _numeric(mp, tree: tuple, point: dict):
+    kind = tree[0]
+    if kind == "num":
+        return mp.mpf(tree[1].numerator) / tree[1].denominator
+    if kind == "sym":
+        if tree[1] in point:
+            value = point[tree[1]]
+            return mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else mp.mpmathify(value)
+        constant = {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}.get(tree[1])
+        if constant is None:
+            raise NoValue(tree[1])
+        return constant
+    if kind == "+":
+        return mp.fsum(_numeric(mp, term, point) for term in tree[1])
+    if kind == "*":
+        return mp.fprod(_numeric(mp, factor, point) for factor in tree[1])
+    if kind == "/":
+        return _numeric(mp, tree[1], point) / _numeric(mp, tree[2], point)
+    if kind == "^":
+        base, power = _numeric(mp, tree[1], point), _numeric(mp, tree[2], point)
+        if abs(power) > MAX_EXPONENT:
+            raise NoValue("exponent")
+        return mp.power(base, power)
+    if kind == "fn":
+        return _numeric_function(mp, tree[1], [_numeric(mp, argument, point) for argument in tree[2]])
+    if kind == "unit" and tree[2] in ("%", "degree", "dollar"):
+        return _numeric(mp, tree[1], point) * {"%": mp.mpf(1) / 100, "degree": mp.pi / 180, "dollar": 1}[tree[2]]
+    if kind == "group" and len(tree[2]) == 1:
+        return _numeric(mp, tree[2][0], point)
+    raise NoValue(kind)
+
+
+def _numeric_function(mp, name: str, values: list):
+    first = values[0]
+    if first and mp.mag(first) > 1000:  # floor, sine and the rest would need all its digits
+        if name == "root" or name in ("ln", "log", "abs"):
+            pass
+        else:
+            raise NoValue("too large")
+    if name in ("factorial", "binomial", "exp") and any(abs(value) > 10**6 for value in values):
+        raise NoValue("too large")
+    if name == "root":
+        if values[1] == 3 and not mp.im(first) and mp.re(first) < 0:  # the real cube root, as in school
+            return -mp.root(-first, 3)
+        return mp.sqrt(first) if values[1] == 2 else mp.power(first, 1 / values[1])
+    if name in ("ln", "log"):
+        return mp.log(first) / mp.log(values[1]) if len(values) == 2 else mp.log(first)
+    plain = {
+        "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin", "arccos": "acos",
+        "arctan": "atan", "arccot": "acot", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "exp": "exp", "abs": "fabs",
+        "floor": "floor", "ceil": "ceil", "factorial": "factorial", "binomial": "binomial",
+    }.get(name)  # fmt: skip
+    if plain is None or (name in ("floor", "ceil") and mp.im(first)):
+        raise NoValue(name)
+    return getattr(mp, plain)(*values)

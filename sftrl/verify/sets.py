@@ -1,0 +1,127 @@
+r"""Compare sets of real numbers, however written: intervals, unions, differences, points, inequalities, `\mathbb{R}`.
+
+Two such sets are equal if and only if they agree at every endpoint either mentions, and between and beyond them. So no
+normal form is needed: collect the endpoints, and ask both sets about each and about the points between.
+"""
+
+import functools
+
+from sftrl.verify.evaluate import DIGITS, NoValue, numeric, symbols
+
+_INFINITE = {("inf",): 1, ("*", (("num", -1), ("inf",))): -1}
+
+
+def is_real_set(tree: tuple) -> bool:
+    """Say whether the tree can only be a set of reals: `(1,2)` may be a pair, `[1,2)` and `x > 2` cannot."""
+    kind = tree[0]
+    if kind in ("union", "minus", "meet", "reals", "empty"):
+        return True
+    if kind == "group":
+        return tree[1] in ("[)", "(]") or (len(tree[2]) == 2 and any(item in _INFINITE for item in tree[2]))
+    if kind == "rel":
+        return any(sign not in ("=", r"\approx") for sign in tree[2])
+    return kind == "list" and all(item[0] == "rel" and is_real_set(item) for item in tree[1])
+
+
+def same_set(gold: tuple, answer: tuple) -> bool:
+    """Compare two sets of reals. Raises NoValue if one of them is none, or its ends are no numbers."""
+    ends: list = []
+    tests = [_membership(_named(tree), ends) for tree in (gold, answer)]
+    ends.sort()
+    points = [ends[0] - 1, ends[-1] + 1] if ends else [0]
+    for low, high in zip(ends, ends[1:]):
+        points += [low, (low + high) / 2] if _order(low, high) else [low]
+    points += ends[-1:]
+    return all(tests[0](point) == tests[1](point) for point in points)
+
+
+def _order(a, b) -> int:
+    """-1, 0 or 1; two numbers that agree to 40 digits are one."""
+    if abs(a - b) <= max(abs(a), abs(b)) * 10.0 ** (10 - DIGITS):
+        return 0
+    return -1 if a < b else 1
+
+
+def _named(tree: tuple) -> tuple:
+    """`x \\in S` is S."""
+    if tree[0] == "rel" and tree[2] == (r"\in",) and tree[1][0][0] == "sym":
+        return tree[1][1]
+    return tree
+
+
+def _number(tree: tuple):
+    value = numeric(tree, {})
+    if value.imag:
+        raise NoValue("complex")
+    return value.real
+
+
+def _membership(tree: tuple, ends: list):
+    """A test for one point; adds the tree's endpoints to `ends`."""
+    kind = tree[0]
+    if kind == "reals":
+        return lambda x: True
+    if kind == "empty":
+        return lambda x: False
+    if kind in ("union", "meet", "minus"):
+        left, right = _membership(tree[1], ends), _membership(tree[2], ends)
+        if kind == "union":
+            return lambda x: left(x) or right(x)
+        if kind == "meet":
+            return lambda x: left(x) and right(x)
+        return lambda x: left(x) and not right(x)
+    if kind == "group" and tree[1] == "{}":
+        points = [_number(item) for item in tree[2]]
+        ends += points
+        return lambda x: any(_order(x, point) == 0 for point in points)
+    if kind == "group" and len(tree[2]) == 2:
+        signs = ("<=" if tree[1][0] == "[" else "<", "<=" if tree[1][1] == "]" else "<")
+        return _chain((tree[2][0], None, tree[2][1]), signs, ends)
+    if kind == "list":
+        tests = [_membership(_named(item), ends) for item in tree[1]]
+        gather = any if tree[2] == "or" or not all(item[0] == "rel" for item in tree[1]) else all
+        return lambda x: gather(test(x) for test in tests)
+    if kind == "rel" and all(sign in _HOLDS for sign in tree[2]):
+        variables = [side for side in tree[1] if symbols(side)]
+        if len(variables) == 1 and variables[0][0] == "sym":
+            return _chain(tuple(None if side is variables[0] else side for side in tree[1]), tree[2], ends)
+    raise NoValue(kind)
+
+
+_HOLDS = {
+    "<": lambda order: order < 0,
+    ">": lambda order: order > 0,
+    "<=": lambda order: order <= 0,
+    ">=": lambda order: order >= 0,
+    "!=": lambda order: order != 0,
+    "=": lambda order: order == 0,
+}
+
+
+def _chain(sides: tuple, signs: tuple, ends: list):
+    """A chain of relations in which None stands for the point asked about."""
+    at = sides.index(None)
+    tests = []
+    for i, sign in enumerate(signs):
+        if at not in (i, i + 1):
+            raise NoValue("a relation without the variable")
+        other = sides[i] if at == i + 1 else sides[i + 1]
+        turn = 1 if at == i else -1  # order of (point, other), or of (other, point)
+        if other in _INFINITE:
+            if sign in ("=", "!="):
+                raise NoValue("equal to infinity")
+            order = -_INFINITE[other] * turn
+            tests.append(functools.partial(_always, _HOLDS[sign](order)))
+            continue
+        number = _number(other)
+        ends.append(number)
+        tests.append(functools.partial(_compare, _HOLDS[sign], number, turn))
+    return lambda x: all(test(x) for test in tests)
+
+
+def _always(value: bool, x) -> bool:
+    return value
+
+
+def _compare(holds, number, turn: int, x) -> bool:
+    return holds(turn * _order(x, number))

@@ -1,0 +1,97 @@
+"""Compare values with units: a unit may be left out, changed into another of its kind, but not into another kind."""
+
+from fractions import Fraction
+
+from sftrl.verify.evaluate import NoValue, equal, exact, symbols
+
+# name -> (kind, size); sizes are exact and only compared within a kind
+_SIZES = {
+    "length": {"mm": "1/1000", "cm": "1/100", "m": 1, "km": 1000, "inch": "127/5000", "foot": "381/1250", "yard": "1143/1250",
+               "mile": "201168/125"},
+    "time": {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
+    "mass": {"mg": "1/1000", "gram": 1, "kg": 1000},
+    "money": {"cent": "1/100", "dollar": 1},
+    "angle": {"degree": 1},
+    "volume": {"ml": "1/1000", "liter": 1},
+    "percent": {"%": 1},
+}  # fmt: skip
+_ALIASES = {
+    "inches": "inch", "in": "inch", "ft": "foot", "feet": "foot", "yd": "yard", "meter": "m", "metre": "m", "meters": "m",
+    "metres": "m", "centimeter": "cm", "centimetre": "cm", "kilometer": "km", "kilometre": "km", "millimeter": "mm",
+    "millimetre": "mm", "s": "second", "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "g": "gram",
+    "kilogram": "kg", "milligram": "mg", "deg": "degree", "l": "liter", "litre": "liter", "L": "liter", "mL": "ml",
+    "milliliter": "ml", "percent": "%", "pct": "%", "percentage": "%", "¢": "cent", "usd": "dollar", "USD": "dollar",
+    "bucks": "dollar", "mi": "mile", "mins": "minute", "secs": "second",
+}  # fmt: skip
+_KNOWN = {name: (kind, Fraction(size)) for kind, sizes in _SIZES.items() for name, size in sizes.items()}
+
+
+def split_unit(tree: tuple) -> tuple[tuple, str]:
+    """The value and its unit in one spelling ('' if it has none)."""
+    if tree[0] != "unit":
+        return tree, ""
+    value, inner = split_unit(tree[1])
+    unit = tree[2]
+    if unit not in _KNOWN:
+        unit = _ALIASES.get(unit, unit)
+        if unit not in _KNOWN:
+            lower = unit.lower()
+            unit = next(
+                (u for u in (lower, lower.rstrip("s"), _ALIASES.get(lower)) if u in _KNOWN), None
+            ) or _ALIASES.get(lower.rstrip("s"), lower)
+    return value, unit if not inner or unit in ("", inner) else f"{inner} {unit}"
+
+
+def factors(gold_unit: str, answer_unit: str, gold: tuple, answer: tuple) -> list[Fraction | tuple]:
+    """What the answer's value may be multiplied by before it is compared; empty if the units cannot agree."""
+    one = Fraction(1)
+    if gold_unit == answer_unit:
+        return [one]
+    known, other = _KNOWN.get(gold_unit), _KNOWN.get(answer_unit)
+    if known and other:
+        return [other[1] / known[1]] if known[0] == other[0] else []
+    if answer_unit == "%" and not gold_unit:
+        # `0.5` may be what `50%` means; `50` may be the percentage asked for. A proper fraction is no percentage.
+        return [one / 100] if _proper_fraction(gold) else [one, one / 100]
+    if gold_unit == "%" and not answer_unit:
+        return [one, one * 100]
+    if gold_unit == "degree" and not answer_unit and "pi" in symbols(answer):
+        return [("/", ("num", Fraction(180)), ("sym", "pi"))]
+    if answer_unit == "degree" and not gold_unit and "pi" in symbols(gold):
+        return [("/", ("sym", "pi"), ("num", Fraction(180)))]
+    return [one]
+
+
+def _proper_fraction(tree: tuple) -> bool:
+    try:
+        value = exact(tree, {})
+    except NoValue:
+        return False
+    return abs(value) < 1 and value.denominator != 1
+
+
+def same_quantity(gold: tuple, answer: tuple, tolerance: float | None) -> bool | None:
+    """Compare two scalars with or without units. Raises NoValue if one of them is no scalar."""
+    (gold, gold_unit), (answer, answer_unit) = split_unit(gold), split_unit(answer)
+    found: bool | None = False
+    for factor in factors(gold_unit, answer_unit, gold, answer):
+        scaled = answer
+        if factor != 1:
+            scaled = ("*", (answer, factor if isinstance(factor, tuple) else ("num", factor)))
+        same = _within(gold, scaled, tolerance) or equal(gold, scaled)
+        if same:
+            return True
+        found = None if same is None else found
+    return found
+
+
+def _within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
+    if tolerance is None:
+        return False
+    from sftrl.verify.evaluate import numeric
+
+    try:
+        gold, answer = numeric(gold, {}), numeric(answer, {})
+    except NoValue:
+        return False
+    return abs(answer - gold) <= tolerance * abs(gold)
