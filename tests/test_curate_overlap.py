@@ -57,6 +57,16 @@ def test_boilerplate_is_not_contamination():
     assert overlaps(training(texts[:200]), problems(texts[200:])).empty
 
 
+def test_other_numbers_make_it_a_template():
+    rng = np.random.default_rng(8)
+    before, after = sentence(rng, 20), sentence(rng, 20)
+    bench = problems([f"{before} 17 {after}"])
+    others = [sentence(rng, 40) for _ in range(100)]
+    texts = [f"3. {before} 17 {after}", f"{before} 18 {after}", f"{before} {after}"]
+    pairs = overlaps(training(texts + others), bench)
+    assert list(pairs["rule"]) == ["ngram", "template", "template"]
+
+
 def test_a_problem_copied_into_many_rows_is_found_in_all():
     rng = np.random.default_rng(3)
     question = sentence(rng, 40)
@@ -142,7 +152,7 @@ def test_the_table_counts_each_problem_once_and_names_every_pair():
     table = table.set_index(["training", "benchmark"])
     assert list(table.index) == [("sft", "rl"), ("sft", "one"), ("sft", "two"), ("rl", "one"), ("rl", "two")]
     assert table.loc[("sft", "one")].to_dict() == {
-        "problems": 4, "exact": 1, "ngram": 0, "contaminated": 0.25, "rows": 2,
+        "problems": 4, "exact": 1, "ngram": 0, "template": 0, "contaminated": 0.25, "rows": 2,
     }  # fmt: skip
     assert table.loc[("sft", "two"), "ngram"] == 1
     assert table.loc[("sft", "rl"), "exact"] == 1

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from sftrl.curate.overlap import overlaps, text_column
+from sftrl.curate.overlap import RULES, overlaps, text_column
 from sftrl.curate.text import keyed_hash, normalise
 from sftrl.errors import InputError
 
@@ -160,9 +160,9 @@ def contamination_table(
 
     Returns:
         A table with a row for each training set and benchmark: `training, benchmark, problems` (in the benchmark),
-        `exact, ngram` (problems that overlap so, each counted once), `contaminated` (their share), `rows` (training
-        rows concerned); and the pairs of `overlaps`, with their set in front. A training set stands as a `benchmark`
-        for those before it in `training`.
+        `exact, ngram, template` (problems that overlap so, each counted once, by the first of these), `contaminated`
+        (their share of the problems), `rows` (training rows concerned); and the pairs of `overlaps`, with their set in
+        front. A training set stands as a `benchmark` for those before it in `training`.
     """
     counts, found = [], []
     names = list(training)
@@ -173,16 +173,14 @@ def contamination_table(
         found.append(pairs.assign(training=name))
         for benchmark, total in against.groupby("benchmark", sort=False).size().items():
             of = pairs[pairs["benchmark"] == benchmark]
-            exact = set(of.loc[of["rule"] == "exact", "problem_id"])
-            ngram = set(of["problem_id"]) - exact
+            rules = of.groupby("problem_id")["rule"].min().value_counts()  # their names sort by how much leaks
             counts.append(
                 {
                     "training": name,
                     "benchmark": benchmark,
                     "problems": total,
-                    "exact": len(exact),
-                    "ngram": len(ngram),
-                    "contaminated": (len(exact) + len(ngram)) / total,
+                    **{rule: int(rules.get(rule, 0)) for rule in RULES},
+                    "contaminated": rules.sum() / total,
                     "rows": of["training_id"].nunique(),
                 }
             )

@@ -4,11 +4,13 @@ Two texts overlap **exactly** if they normalise to the same text. They overlap b
 most of the problem's n-grams, each weighted by its inverse document frequency: what many texts say ("how many of the
 ... are there? express your answer as a common fraction") weighs little, what only these two say weighs much. A share is
 taken of the whole problem, so that a problem copied into many rows keeps its share of 1 however frequent its n-grams
-have become.
+have become. An n-gram overlap whose numbers differ is a **template**: the same question about other numbers. Its answer
+does not leak, but its method does.
 
 Time is linear in the text. Only n-grams of the benchmarks are kept; training text streams past them in chunks.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +20,7 @@ from sftrl.curate.text import normalise
 from sftrl.errors import InputError
 
 CHUNK = 20_000  # training texts at a time: bounds memory, changes no result
+RULES = ("exact", "ngram", "template")
 PAIR_COLUMNS = ["training_id", "benchmark", "problem_id", "rule", "share"]
 
 
@@ -32,8 +35,8 @@ def overlaps(training: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, shar
             `docs/data.md` says what they find on real sets.
 
     Returns:
-        One row a pair, in the order of the training rows: `training_id, benchmark, problem_id, rule` ("exact" or
-        "ngram"), `share` (1 for exact).
+        One row a pair, in the order of the training rows: `training_id, benchmark, problem_id, rule` ("exact", "ngram",
+        or "template": an n-gram overlap where the training text lacks a number of the problem), `share` (1 if exact).
     """
     if n < 1 or not 0 < share <= 1:
         raise InputError(f"an overlap needs n >= 1 and a share in (0, 1], not n={n}, share={share}")
@@ -44,6 +47,10 @@ def overlaps(training: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, shar
     same = target_texts.get_indexer(texts)
     exact = pd.DataFrame({"text": np.flatnonzero(same >= 0), "target": same[same >= 0], "rule": "exact", "share": 1.0})
     near = _ngram_overlaps(texts, target_texts, n, share)
+    near["rule"] = [
+        "ngram" if _numbers(target_texts[target]) <= _numbers(texts[text]) else "template"
+        for text, target in zip(near["text"], near["target"], strict=True)
+    ]
     pairs = pd.concat([exact, near]).drop_duplicates(["text", "target"])
 
     # From distinct texts back to rows and problems.
@@ -64,9 +71,13 @@ def text_column(table: pd.DataFrame) -> str:
     raise InputError(f"a table of problems or examples has a column 'problem' or 'prompt', not {list(table.columns)}")
 
 
+def _numbers(text: str) -> Counter:
+    return Counter(token for token in text.split() if token[0].isdigit())
+
+
 def _ngram_overlaps(texts: pd.Index, targets: pd.Index, n: int, share: float) -> pd.DataFrame:
     """Return the pairs (text, target) whose weighted share of the target's n-grams reaches `share`."""
-    nothing = pd.DataFrame({"text": [], "target": [], "share": [], "rule": []}).astype({"text": int, "target": int})
+    nothing = pd.DataFrame({"text": [], "target": [], "share": []}).astype({"text": int, "target": int})
     if not len(texts) or not len(targets):
         return nothing
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(t for text in targets for t in text.split()), 1)}
@@ -102,8 +113,7 @@ def _ngram_overlaps(texts: pd.Index, targets: pd.Index, n: int, share: float) ->
         shares = shared / total[target]
         keep = shares >= share - 1e-9
         pairs.append(pd.DataFrame({"text": text[keep], "target": target[keep], "share": shares[keep]}))
-    pairs = pd.concat(pairs)
-    return pairs.assign(rule="ngram", share=pairs["share"].round(4))
+    return pd.concat(pairs).round({"share": 4})
 
 
 def _grams(

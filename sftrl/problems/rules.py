@@ -22,11 +22,11 @@ def text(value: object) -> str:
 
 
 def number(value: object) -> str:
-    r"""Write a whole number without a fraction or leading zeros: 142.0, "142.0" and "0142" are all "142".
+    r"""Write a whole number without fraction, leading zeros or degrees: 142.0, "0142", `142^\circ` are all "142".
 
-    Anything else stays as published: "3.5", "336^\circ".
+    Anything else stays as published: "3.5". (A copy of AIME 2025 gives 336 as `336^\circ`.)
     """
-    found = re.fullmatch(r"([+-]?)0*(\d+)(?:\.0+)?", text(value))
+    found = re.fullmatch(r"([+-]?)0*(\d+)(?:\.0+)?(?:\^(?:\\circ|{\\circ})|°)?", text(value))
     return found[1].replace("+", "") + found[2] if found else text(value)
 
 

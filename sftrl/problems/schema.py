@@ -20,8 +20,9 @@ def check_problems(problems: pd.DataFrame, name: str = "problems", rows: Sequenc
     """Return the problems in the schema's columns, or say which row is not one.
 
     `id`, `benchmark`, `problem` and `answer` are non-empty text, `id` unique within its benchmark; `answer_type` is one
-    of `ANSWER_TYPES` or None for unknown; `choices` is a list of options or None, and then the answer is the letter of
-    one of them; `solution` and `level` are text or None. The last four may be absent and are then None.
+    of `ANSWER_TYPES` or None for unknown, and an `integer` must be one; `choices` is a list of options, and then the
+    answer is the letter of one, or None; `solution` and `level` are text or None. The last four may be absent and are
+    then None.
 
     Args:
         name: what to call the table in errors: its file, as a rule.
@@ -39,6 +40,10 @@ def check_problems(problems: pd.DataFrame, name: str = "problems", rows: Sequenc
         row = _first(unknown)
         kind = checked.at[row, "answer_type"]
         raise InputError(f"{place(row)}: answer_type {kind!r} is not one of {', '.join(ANSWER_TYPES)}")
+    no_integer = (checked["answer_type"] == "integer") & ~checked["answer"].str.fullmatch(r"[+-]?\d+")
+    if no_integer.any():
+        row = _first(no_integer)
+        raise InputError(f"{place(row)}: the answer {checked.at[row, 'answer']!r} is no integer, as answer_type says")
     checked["choices"] = pd.Series([as_list(value) for value in checked["choices"]], dtype=object)
     for row in np.flatnonzero(checked["choices"].notna() | (checked["answer_type"] == "choice")):
         problem = _choice_problem(*checked.loc[row, ["answer", "answer_type", "choices"]])

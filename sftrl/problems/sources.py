@@ -73,7 +73,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 def _from_arrow(table: pa.Table) -> pd.DataFrame:
     # Whole numbers stay whole beside missing ones; pandas would make them floats, and an id 17 would become 17.0.
-    return table.to_pandas(integer_object_nulls=True).astype(object)
+    return table.to_pandas(integer_object_nulls=True, ignore_metadata=True).astype(object)
 
 
 def read_hub(
