@@ -1,0 +1,80 @@
+"""From the jobs of a study to its four small tables: all that figures and judgements read."""
+
+import pandas as pd
+
+from sftrl.files import read_json, read_table
+from sftrl.study import jobs
+from sftrl.study.manifest import require
+from sftrl.study.study import Study
+from sftrl.verify import VERIFIER_VERSION
+
+
+def results(study: Study) -> pd.DataFrame:
+    """Return a row for every (family, run, rl_seed, stage, benchmark): what was run, how it was sampled, its scores."""
+    given = study.params.evaluation
+    how = {"temperature": given.temperature, "top_p": given.top_p, "max_tokens": given.max_tokens}
+    tables = []
+    for family in study.families:
+        for run in study.runs:
+            for stage, rl_seed in [("post_sft", None), *(("post_rl", seed) for seed in study.rl_seeds(run))]:
+                scores = read_table(jobs.evaluation_folder(study, family, stage, run, rl_seed) / "scores.csv")
+                row = {"family": family, "run": run} | _description(study, run)
+                row |= {"rl_seed": rl_seed, "stage": stage}
+                scores = scores.assign(**row, **how, verifier_version=VERIFIER_VERSION)
+                first = [*row, "benchmark", "problems", "samples", *how, "verifier_version"]
+                tables.append(scores[[*first, *scores.columns.drop(first)]])
+    # Stages may differ in samples, and so in the k that they have.
+    table = pd.concat(tables, ignore_index=True).astype({"rl_seed": "Int64"})
+    widest = max(tables, key=lambda t: len(t.columns))
+    return table[widest.columns]
+
+
+def predictors(study: Study) -> pd.DataFrame:
+    """Return a row for every (family, run): its losses on held-out examples, and how much SFT it saw."""
+    rows = []
+    for family in study.families:
+        for run in study.runs:
+            losses = read_json(jobs.evaluation_folder(study, family, "post_sft", run, None) / "losses.json")
+            trained = run in study.sft_runs
+            tokens = require(jobs.sft(study, family, run).folder)["tokens"] if trained else 0
+            rows.append({"family": family, "run": run} | losses | {"sft_tokens": tokens})
+    return pd.DataFrame(rows)
+
+
+def sft_curves(study: Study) -> pd.DataFrame | None:
+    """Return every SFT run's log: `family, run, step, epoch, loss`; None where nothing was trained."""
+    logs = [
+        read_table(jobs.sft(study, family, run).folder / "log.csv").assign(family=family, run=run)
+        for family in study.families
+        for run in study.sft_runs
+    ]
+    return _joined(logs, ["family", "run", "step", "epoch", "loss"])
+
+
+def rl_curves(study: Study) -> pd.DataFrame | None:
+    """Return every RL run's log: `family, run, rl_seed, step, reward, ...`; None where the study has no RL."""
+    logs = [
+        read_table(jobs.grpo(study, family, run, seed).folder / "log.csv").assign(family=family, run=run, rl_seed=seed)
+        for family in study.families
+        for run in study.runs
+        for seed in study.rl_seeds(run)
+    ]
+    columns = ["reward", "entropy", "clipped_ratio", "frac_reward_zero_std", "mean_length"]
+    return _joined(logs, ["family", "run", "rl_seed", "step", *columns])
+
+
+def _joined(logs: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame | None:
+    return pd.concat(logs, ignore_index=True)[columns] if logs else None
+
+
+def _description(study: Study, run: str) -> dict:
+    settings = study.run(run)
+    if run not in study.sft_runs:
+        return {"selection": "none", "examples": 0, "epochs": 0, "learning_rate": None}
+    rate = settings.learning_rate or study.params.sft.learning_rate
+    return {
+        "selection": settings.selection,
+        "examples": settings.examples,
+        "epochs": settings.epochs,
+        "learning_rate": rate,
+    }
