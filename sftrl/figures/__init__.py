@@ -2,47 +2,85 @@
 
 from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
 from sftrl.errors import InputError
 from sftrl.figures.bars import bars
 from sftrl.figures.curves import passk_curves, rl_curves, sft_curves
 from sftrl.figures.fits import scatter
+from sftrl.figures.strength import headline, k_sweep, regrets, strength
 from sftrl.figures.style import save
+from sftrl.figures.summary import summary
 from sftrl.files import read_table
-from sftrl.predict.table import pools, runs_table
+from sftrl.predict.table import DESCRIPTION, RUN, pools, runs_table
 
-__all__ = ["bars", "passk_curves", "redraw", "rl_curves", "save", "scatter", "sft_curves"]
+__all__ = [
+    "bars",
+    "headline",
+    "k_sweep",
+    "passk_curves",
+    "redraw",
+    "regrets",
+    "rl_curves",
+    "save",
+    "scatter",
+    "sft_curves",
+    "strength",
+    "summary",
+]
 
 
 def redraw(folder: str | Path) -> list[str]:
     """Draw every figure that the tables in `folder` allow, beside them, as PNG and PDF; return the figures' names.
 
-    `results.csv` gives `bars`, `passk_curves`, and with `predictors.csv` `bars_loss`; `judged.csv` gives `scatter`;
-    `rl_curves.csv` and `sft_curves.csv` give their own. A table that is absent leaves its figures out.
+    `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv` and
+    `sft_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse` returns them) give
+    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`. A table that is absent leaves its figures out.
     """
     folder = Path(folder)
     tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
-    for table in tables.values():
-        table[[c for c in ("family", "run") if c in table]] = table[
-            [c for c in ("family", "run") if c in table]
-        ].astype(str)
     if not tables:
         raise InputError(f"{folder}: no table to draw from")
+    tables = {name: t.astype({c: str for c in RUN if c in t}) for name, t in tables.items()}
     figures = {}
-    results, predictors, judged = (tables.get(name) for name in ("results", "predictors", "judged"))
-    if results is not None:
-        figures["bars"] = bars(results)
-        if predictors is not None and "generalization_loss" in predictors:
-            figures["bars_loss"] = bars(results, predictors, loss=True)
-        if "pass@2" in results:
-            figures["passk_curves"] = passk_curves(results)
-        if judged is not None:
-            runs = runs_table(results, predictors)
-            pool = judged["pool"].iloc[0]
-            figures["scatter"] = scatter(pools(runs)[pool], judged[judged["target"] == "post_rl"], pool=pool)
-    if "rl_curves" in tables:
-        figures["rl_curves"] = rl_curves(tables["rl_curves"])
-    if "sft_curves" in tables:
-        figures["sft_curves"] = sft_curves(tables["sft_curves"])
+    if "results" in tables:
+        figures |= _of_results(tables)
+    for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves)):
+        if name in tables:
+            figures[name] = draw(_described(tables[name], tables.get("results")))
     for name, figure in figures.items():
         save(figure, folder, name)
     return list(figures)
+
+
+def _of_results(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
+    results, predictors = tables["results"], tables.get("predictors")
+    judged, regret, ceiling = (tables.get(name) for name in ("judged", "regret", "ceiling"))
+    figures = {"bars": bars(results)}
+    if predictors is not None and "generalization_loss" in predictors:
+        figures["bars_loss"] = bars(results, predictors, loss=True)
+    if "pass@2" in results:
+        figures["passk_curves"] = passk_curves(results)
+    if judged is not None:
+        judged = judged.fillna({"note": ""})
+        pool = judged["pool"].iloc[0]
+        runs = pools(runs_table(results, predictors, mixed="mark"))[pool]
+        of_rl = judged[(judged["target"] == "post_rl") & (judged["pool"] == pool)]
+        figures["scatter"] = scatter(runs, of_rl, headline(list(of_rl["predictor"])))
+        figures["strength"] = strength(judged, ceiling)
+        if of_rl["predictor"].str.fullmatch(r"pass@\d+").sum() > 1:
+            figures["k_sweep"] = k_sweep(judged, ceiling)
+        if regret is not None:
+            figures["regrets"] = regrets(regret)
+            if ceiling is not None:
+                figures["summary"] = summary(runs, judged, regret, ceiling)
+    return figures
+
+
+def _described(curves: pd.DataFrame, results: pd.DataFrame | None) -> pd.DataFrame:
+    """Add the runs' descriptions, so that curves stand in the order of the bars."""
+    if results is None:
+        return curves
+    columns = [c for c in DESCRIPTION if c in results and c not in curves]
+    return curves.merge(results[[*RUN, *columns]].drop_duplicates(RUN), on=RUN, how="left")

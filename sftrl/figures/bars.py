@@ -47,7 +47,7 @@ def bars(
             _draw_losses(row[1], table["run"].map(losses.set_index("run")["generalization_loss"]))
     axes[-1][0].set_xlabel(f"Pass@1 ({'mean over benchmarks' if benchmark == 'average' else benchmark}), %")
     if loss:
-        axes[-1][1].set_xlabel("generalization loss, nats a token")
+        axes[-1][1].set_xlabel("loss, nats/token")
     handles = [
         Patch(facecolor=SFT, label="after SFT"),
         Patch(facecolor="none", edgecolor="black", label="after RL"),
@@ -152,6 +152,6 @@ def _draw_losses(axes: Axes, losses: pd.Series) -> None:
         )
     axes.set_yticks(place, [])
     axes.set_ylim(len(losses) - 0.4, -0.6)
-    axes.set_xlim(0, 1.25 * losses.max() if losses.notna().any() else 1)
+    axes.set_xlim(0, 1.35 * losses.max() if losses.notna().any() else 1)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)

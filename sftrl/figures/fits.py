@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from sftrl.figures.style import COLOURS, FAMILY_MARKERS, PALE, grid, styled
+from sftrl.figures.style import COLOURS, FAMILY_MARKERS, PALE, grid, label, styled, wrapped
 from sftrl.predict.judge import fitted, sample_of, unfit
 from sftrl.predict.measures import centred
 
@@ -46,8 +46,7 @@ def scatter(
 def _draw_fit(axes: Axes, runs: pd.DataFrame, row: pd.Series, families: list[str]) -> None:
     name, target = row["predictor"], row["target"]
     sample = sample_of(runs, name, target)
-    axes.set_title(name if len(name) < 34 else name.replace(" + ", "\n+ ").replace(", ", ",\n"), fontsize=8)
-    axes.set_xlabel(name if row["features"] == 1 else "in-sample fit")
+    axes.set_xlabel(wrapped(label(name), 30) + ("" if row["features"] == 1 else ", fitted, %"))
     axes.set_ylabel(NAMES.get(target, target))
     if unfit(sample, name, target):
         axes.text(0.5, 0.5, "cannot be judged", transform=axes.transAxes, ha="center", color=PALE)

@@ -69,6 +69,8 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
+        figure.draw_without_rendering()  # lay out once, not once a format
+        figure.set_layout_engine("none")
         for path in paths:
             with whole_file(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=NO_DATES[path.suffix])
@@ -83,9 +85,27 @@ def grid(count: int, *, columns: int, width: float, height: float, **kwargs) -> 
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False, **kwargs)).ravel()
     for spare in axes[count:]:
         spare.set_visible(False)
+    for lowest in axes[max(count - columns, 0) : count]:  # with a shared axis, only the last row has its numbers
+        lowest.tick_params(labelbottom=True)
     return figure, list(axes[:count])
 
 
 def wrapped(name: str, width: int = 28) -> str:
     """Break a long name over lines, at its own hyphens where it has them."""
     return "\n".join(textwrap.wrap(name, width))
+
+
+def label(predictor: str) -> str:
+    """Name a predictor as a reader would."""
+    words = {
+        "pass@": "Pass@",
+        "extrapolated_Pass@": "extrapolated Pass@",
+        "generalization_loss_example_mean": "loss (example mean)",
+        "generalization_loss": "loss",
+        "signal_share_rl": "GRPO signal (RL problems)",
+        "signal_share": "GRPO signal",
+        "sft_tokens": "SFT tokens",
+    }
+    for name, word in words.items():
+        predictor = predictor.replace(name, word)
+    return predictor.replace("_", " ")

@@ -24,6 +24,7 @@ from sftrl.predict.table import need
 
 LEAST = 4  # runs; with fewer, a line fits almost anything
 LOWER_IS_BETTER = ("generalization_loss", "generalization_loss_example_mean")
+HIGHER_IS_BETTER = ("pass@", "extrapolated_pass@", "majority@", "average(")
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,13 @@ def sample_of(runs: pd.DataFrame, name: str, target: str | None) -> Sample:
     y = kept[target].to_numpy(float) if target else np.full(len(kept), np.nan)
     left_out = [f"{f} {r}" for f, r in zip(lost["family"], lost["run"], strict=True)]
     return Sample(x, y, groups, kept, left_out)
+
+
+def direction(name: str) -> int:
+    """Say which way is better by a predictor's meaning: 1 higher, -1 lower, 0 not known before looking at the runs."""
+    if name in LOWER_IS_BETTER:
+        return -1
+    return int(name.startswith(HIGHER_IS_BETTER) and " + " not in name)
 
 
 def columns_of(name: str) -> list[str]:

@@ -1,0 +1,182 @@
+"""How good each predictor is: over k, side by side, and in what choosing by it costs."""
+
+import re
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from sftrl.errors import InputError
+from sftrl.figures.style import COLOURS, LOSS, PALE, RL, label, styled, wrapped
+
+MEASURES = {"r2": "r²", "spearman": "Spearman"}
+HEADLINE = ("pass@1", "pass@16", "pass@64", "generalization_loss", "pass@1 + generalization_loss")
+HEADLINE += ("average(generalization_loss, pass@64)", "signal_share_rl", "entropy", "sft_tokens", "epochs")
+
+
+def headline(predictors: list[str]) -> list[str]:
+    """Pick the predictors that a first look needs: of the Pass@k, k = 1, 16 and 64, or the largest there is."""
+    ks = [name for name in predictors if re.fullmatch(r"pass@\d+", name)]
+    largest = max(ks, key=lambda name: int(name[5:]), default=None)
+    wanted = [*HEADLINE, largest] if "pass@64" not in predictors else HEADLINE
+    return [name for name in predictors if name in wanted]
+
+
+@styled
+def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools: list[str] | None = None) -> Figure:
+    """Draw how Pass@k's r² and Spearman correlation with the RL result depend on k, a row of panels a pool.
+
+    Bands are 95 % intervals over runs. The grey line and band are the noise ceiling; the dashed line is the
+    generalization loss, for comparison (its Spearman correlation with the sign turned round).
+    """
+    judged = judged[judged["target"] == "post_rl"]
+    pools = list(pd.unique(judged["pool"]))[:4] if pools is None else pools
+    figure = Figure(figsize=(6.4, 2.1 * len(pools) + 0.5), layout="constrained")
+    axes = figure.subplots(len(pools), 2, squeeze=False)
+    for pool, row in zip(pools, axes, strict=True):
+        for measure, panel in zip(MEASURES, row, strict=True):
+            draw_k_sweep(panel, judged[judged["pool"] == pool], ceiling, pool, measure)
+            panel.set_ylabel(f"{MEASURES[measure]} with post-RL")
+        row[0].set_title(f"{pool}, n = {judged.loc[judged['pool'] == pool, 'n'].max()}")
+    for panel in axes[-1]:
+        panel.set_xlabel("k of Pass@k after SFT")
+    handles = [
+        Line2D([], [], color=RL, marker="o", ms=4, label="Pass@k"),
+        Line2D([], [], color=LOSS, ls="--", label="generalization loss"),
+        Line2D([], [], color=PALE, label="noise ceiling"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, pool: str, measure: str) -> None:
+    """Draw one panel of the k sweep."""
+    if ceiling is not None:
+        draw_ceiling(axes, ceiling, pool, measure, vertical=False)
+    loss = rows.loc[rows["predictor"] == "generalization_loss", measure]
+    if loss.notna().any():
+        axes.axhline(abs(loss.iloc[0]) if measure == "r2" else -loss.iloc[0], color=LOSS, ls="--", lw=1.2)
+    for kind, dash in (("pass@", "-"), ("extrapolated_pass@", ":")):
+        found = rows[rows["predictor"].str.fullmatch(re.escape(kind) + r"\d+")].copy()
+        if found.empty:
+            continue
+        found["k"] = found["predictor"].str.removeprefix(kind).astype(int)
+        found = found.sort_values("k")
+        colour = RL if kind == "pass@" else COLOURS[9]
+        axes.plot(found["k"], found[measure], color=colour, ls=dash, marker="o", ms=4)
+        axes.fill_between(found["k"], found[f"{measure}_low"], found[f"{measure}_high"], color=colour, alpha=0.2, lw=0)
+        if kind == "pass@":
+            ks = found["k"].tolist()
+            shown = ks[:: -(-len(ks) // 6)]
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_locator(FixedLocator(shown))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks(shown, [str(k) for k in shown])
+    axes.set_ylim(0 if measure == "r2" else -1, 1.03)
+
+
+def draw_ceiling(axes: Axes, ceiling: pd.DataFrame, pool: str, measure: str, *, vertical: bool) -> None:
+    """Draw the noise ceiling of a pool, or where there is none, say why."""
+    row = ceiling[ceiling["pool"] == pool]
+    if row.empty:
+        return
+    row = row.iloc[0]
+    if np.isnan(row[measure]):
+        words = wrapped(str(row["note"]), 34)
+        axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=6.5, color="#555555")
+        return
+    line, span = (axes.axvline, axes.axvspan) if vertical else (axes.axhline, axes.axhspan)
+    line(row[measure], color=PALE, lw=1.2)
+    span(row[f"{measure}_low"], row[f"{measure}_high"], color=PALE, alpha=0.18, lw=0)
+
+
+@styled
+def strength(
+    judged: pd.DataFrame,
+    ceiling: pd.DataFrame | None = None,
+    predictors: list[str] | None = None,
+    *,
+    pool: str | None = None,
+    target: str = "post_rl",
+) -> Figure:
+    """Draw every predictor's r² and Spearman correlation with their 95 % intervals, and leave-one-out beside them.
+
+    Hollow diamonds are out of sample (leave-one-out: coefficient of determination, Spearman). The grey line and band
+    are the noise ceiling.
+    """
+    rows = _pool(judged[judged["target"] == target], pool)
+    rows = rows[rows["predictor"].isin(headline(list(rows["predictor"])) if predictors is None else predictors)]
+    figure = Figure(figsize=(6.6, 0.3 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for measure, panel in zip(MEASURES, axes, strict=True):
+        draw_strength(panel, rows, ceiling, measure)
+    figure.suptitle(f"{rows['pool'].iloc[0]}, n = {rows['n'].max()}", fontsize=9, weight="bold")
+    handles = [
+        Line2D([], [], color=RL, marker="o", ms=4, label="over these runs, 95 % interval"),
+        Line2D([], [], color="black", marker="D", mfc="white", ls="", ms=4, label="leave-one-out"),
+        Patch(facecolor=PALE, alpha=0.4, label="noise ceiling"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_strength(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, measure: str) -> None:
+    """Draw one measure for each predictor, best-named first, from top to bottom."""
+    if ceiling is not None:
+        draw_ceiling(axes, ceiling, rows["pool"].iloc[0], measure, vertical=True)
+    place = np.arange(len(rows))
+    value = rows[measure].to_numpy(float)
+    reach = np.abs([value - rows[f"{measure}_low"], rows[f"{measure}_high"] - value])
+    axes.errorbar(value, place, xerr=np.nan_to_num(reach), fmt="o", color=RL, ms=4.5, lw=1.3)
+    outside = rows["loo_cod" if measure == "r2" else "loo_spearman"]
+    low = 0.0 if measure == "r2" else -1.0
+    axes.plot(np.clip(outside, low, 1), place, "D", mfc="white", mec="black", ms=4, clip_on=False, zorder=3)
+    axes.set_yticks(place, [wrapped(label(name), 30) for name in rows["predictor"]])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(low - 0.03, 1.03)
+    axes.set_xlabel(MEASURES[measure])
+    if measure == "spearman":
+        axes.axvline(0, color="black", lw=0.8)
+
+
+@styled
+def regrets(regret: pd.DataFrame, predictors: list[str] | None = None, *, pool: str | None = None) -> Figure:
+    """Draw what choosing by each predictor costs in Pass@1 after RL, in points, with 95 % intervals over runs."""
+    rows = _pool(regret, pool)
+    names = headline(list(rows["predictor"])) if predictors is None else predictors
+    rows = rows[rows["predictor"].isin(["random choice", *names]) & rows["regret"].notna()]
+    if rows.empty:
+        raise InputError("regret: nothing to draw")
+    figure = Figure(figsize=(4.6, 0.3 * len(rows) + 1.0), layout="constrained")
+    draw_regrets(figure.subplots(), rows)
+    return figure
+
+
+def draw_regrets(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw regret by predictor, the smallest on top."""
+    rows = rows.sort_values("regret", kind="stable")
+    place, value = np.arange(len(rows)), 100 * rows["regret"].to_numpy()
+    reach = np.array([value - 100 * rows["regret_low"], 100 * rows["regret_high"] - value])
+    chance = (rows["predictor"] == "random choice").to_numpy()
+    for at, colour, marker in ((~chance, RL, "o"), (chance, PALE, "s")):
+        axes.errorbar(value[at], place[at], xerr=reach[:, at], fmt=marker, color=colour, ms=4.5, lw=1.3)
+    if chance.any():
+        axes.axvline(value[chance][0], color=PALE, lw=1, ls="--", zorder=0.9)
+    axes.set_yticks(place, [wrapped(label(name), 30) for name in rows["predictor"]])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"points lost, choosing 1 of {int(rows['candidates'].iloc[0])} checkpoints")
+
+
+def _pool(table: pd.DataFrame, pool: str | None) -> pd.DataFrame:
+    if table.empty:
+        raise InputError("nothing to draw: the table has no rows")
+    pool = table["pool"].iloc[0] if pool is None else pool
+    rows = table[table["pool"] == pool]
+    if rows.empty:
+        raise InputError(f"no pool {pool!r}; there are {list(pd.unique(table['pool']))}")
+    return rows

@@ -1,0 +1,65 @@
+"""One page for a reader in a hurry: what happened, which predictor saw it coming, and what choosing by it costs."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sftrl.figures.strength import draw_k_sweep, draw_regrets, draw_strength, headline
+from sftrl.figures.style import BEST, COLOURS, FAMILY_MARKERS, LOSS, PALE, RL, styled
+
+
+@styled
+def summary(
+    runs: pd.DataFrame, judged: pd.DataFrame, regret: pd.DataFrame, ceiling: pd.DataFrame, *, pool: str | None = None
+) -> Figure:
+    """Draw four panels: scores before and after RL, the k sweep, the predictors side by side, and their regret.
+
+    Args:
+        runs: the frame of the pool that is shown.
+        judged, regret, ceiling: tables as `analyse` gives them.
+        pool: default: the first of `judged`.
+    """
+    pool = judged["pool"].iloc[0] if pool is None else pool
+    rows = judged[(judged["pool"] == pool) & (judged["target"] == "post_rl")]
+    names = headline(list(rows["predictor"]))
+    figure = Figure(figsize=(9, 6.6), layout="constrained")
+    first, second, third, fourth = figure.subplots(2, 2).ravel()
+    _draw_scores(first, runs)
+    first.set_title("a  Best after SFT, best after RL?")
+    draw_k_sweep(second, rows, ceiling, pool, "spearman")
+    second.set_xlabel("k of Pass@k after SFT")
+    second.set_ylabel("Spearman with post-RL")
+    second.set_title("b  Which k tells?")
+    handles = [
+        Line2D([], [], color=RL, marker="o", ms=4, label="Pass@k"),
+        Line2D([], [], color=LOSS, ls="--", label="loss, sign turned"),
+        Line2D([], [], color=PALE, label="noise ceiling"),
+    ]
+    second.legend(handles=handles, loc="lower right")
+    draw_strength(third, rows[rows["predictor"].isin(names)], ceiling, "r2")
+    third.set_xlabel("r² with post-RL (diamond: leave-one-out)")
+    third.set_title("c  Which predictor?")
+    cost = regret[(regret["pool"] == pool) & regret["predictor"].isin(["random choice", *names])]
+    draw_regrets(fourth, cost[cost["regret"].notna()])
+    fourth.set_title("d  What does choosing by it cost?")
+    figure.suptitle(f"pool {pool}: {rows['n'].max()} SFT runs, 95 % intervals over runs", fontsize=9)
+    return figure
+
+
+def _draw_scores(axes: Axes, runs: pd.DataFrame) -> None:
+    for i, (family, part) in enumerate(runs.groupby("family", sort=True)):
+        x, y = 100 * part["post_sft"], 100 * part["post_rl"]
+        error = 100 * part["post_rl_sd"].fillna(0) / np.sqrt(part["n_seeds"].clip(lower=1))
+        axes.errorbar(x, y, yerr=error, fmt=FAMILY_MARKERS[i % 8], color=COLOURS[i % 10], ms=5, lw=0.8, label=family)
+        if y.notna().any():
+            sft, rl = x[y.notna()].idxmax(), y.idxmax()
+            for at, word in [(sft, "best SFT and RL")] if sft == rl else [(sft, "best SFT"), (rl, "best RL")]:
+                axes.plot(x[at], y[at], "o", mfc="none", mec=BEST, ms=10, mew=1.3)
+                spot = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(word, (x[at], y[at]), color=BEST, weight="bold", **spot)
+    axes.margins(0.15)
+    axes.set_xlabel("Pass@1 after SFT, %")
+    axes.set_ylabel("Pass@1 after RL, %")
+    axes.legend(loc="lower right")
