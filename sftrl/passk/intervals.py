@@ -3,17 +3,21 @@
 What varies is in the name. `samples`: these problems, other responses. `problems`: other problems of the same kind,
 the responses' noise taken out. `both`: other problems and other responses, which is what a benchmark score claims.
 
-The variances are unbiased, so no model of the problems is needed (chosen here; derived in docs/passk-and-loss.md):
+Variances (chosen here; docs/passk-and-loss.md derives them and measures the coverage):
 
-* both: the variance of the problems' estimates over their number, S^2 / P. Each estimate already carries its own
-  sampling noise, so S^2 holds both parts; resampling responses on top, as a two-level bootstrap does, counts it twice.
-* samples: with F_k = C(n-c, k) / C(n, k), the sampling variance of one problem's estimate has the unbiased estimate
-  F_k^2 - F_2k, as long as 2k <= n. Beyond, F_2k is taken from a fitted distribution of the problems' success rates.
-* problems: both less samples, or 0 where noise makes that negative.
+* both: the variance of the problems' estimates over their number. Each estimate already carries its own sampling
+  noise, so this holds both parts; resampling responses on top, as a two-level bootstrap does, counts noise twice.
+* samples: with F_k = C(n-c, k) / C(n, k), one problem's estimate has a sampling variance that F_k^2 - F_2k estimates
+  without bias, as long as 2k <= n.
+* problems: both less samples.
 
-From variance to interval: Wilson's interval with the effective number of trials that would give this variance (as
-survey statistics does; Korn and Graubard 1998), with Student's t for the normal quantile. It stays within [0, 1], is
-lopsided near the ends as it should be, and has a width where all counts are 0.
+A few problems decide these sums where nearly all are solved, or nearly none, and they may be missing from the data. A
+beta distribution with the first two moments of the problems' success rates stands in for them: both is never less
+than what it implies, and samples leans on it the more, the fewer problems contribute (and alone where 2k > n).
+
+From variance to interval: Wilson's interval with the number of trials that would have this variance (as survey
+statistics does; Korn and Graubard 1998), with Student's t for the normal quantile. It stays within the possible
+values, is lopsided near their ends, and has a width where all counts are 0.
 """
 
 from collections.abc import Sequence
@@ -22,12 +26,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from sftrl.errors import InputError
 from sftrl.passk.estimator import check_counts, check_k, fail_ratio
 
 Over = Literal["samples", "problems", "both"]
+STAND_IN = 2.0  # the weight of the beta distribution in `samples`, in problems
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,10 @@ class Interval:
     high: float | NDArray[np.float64]
     standard_error: float | NDArray[np.float64]
     degrees_of_freedom: float | NDArray[np.float64]
-    trials: float | NDArray[np.float64]  # the least number of trials the data amount to: holds where the variance is 0
+    trials: float | NDArray[np.float64]  # that the data amount to at least: makes the interval where all counts agree
     level: float
     over: Over
-    lowest: float = 0.0  # the smallest possible value: 0 for Pass@k, -1 for a difference
+    lowest: float  # the smallest possible value: 0 for Pass@k, -1 for a difference
 
 
 def pass_at_k_interval(
@@ -58,10 +63,12 @@ def pass_at_k_interval(
     Raises:
         InputError: as `pass_at_k`; or fewer than two problems where the spread over problems is asked for.
     """
+    check_kind(level, over)
     n, c, names = check_counts(n, c)
     ks, one = check_k(k, n, names)
     values = 1.0 - fail_ratio(n[:, None], c[:, None], ks)
-    return _interval(values, _sampling_variance(n, c, ks), n, ks, one, level, over, lowest=0.0)
+    samples, between = _variances(n, c, ks)
+    return _interval(values, samples, between, n, ks, one, level, over, lowest=0.0)
 
 
 def pass_at_k_difference(
@@ -79,93 +86,129 @@ def pass_at_k_difference(
     Args:
         n, c: a pair each, (first, second), of what `pass_at_k` takes.
         k, level, over: as in `pass_at_k_interval`.
+
+    Raises:
+        InputError: as `pass_at_k_interval`; or problems that do not match, by number or by pandas index.
     """
+    check_kind(level, over)
     n_first, c_first, names = check_counts(n[0], c[0])
     n_second, c_second, names_second = check_counts(n[1], c[1])
-    if len(n_first) != len(n_second):
-        raise InputError(f"a paired difference needs the same problems: {len(n_first)} and {len(n_second)} given")
-    if list(names) != list(names_second):
-        at = next(i for i, pair in enumerate(zip(names, names_second, strict=True)) if pair[0] != pair[1])
-        raise InputError(f"a paired difference needs the same problems: {names[at]} meets {names_second[at]}")
+    if len(names) != len(names_second):
+        raise InputError(f"a paired difference needs the same problems: {len(names)} and {len(names_second)} given")
+    for first, second in zip(names, names_second, strict=True):
+        if first != second:
+            raise InputError(f"a paired difference needs the same problems in one order: {first} meets {second}")
     ks, one = check_k(k, n_first, names)
     check_k(k, n_second, names)
     values = fail_ratio(n_first[:, None], c_first[:, None], ks) - fail_ratio(n_second[:, None], c_second[:, None], ks)
-    sampling = _sampling_variance(n_first, c_first, ks) + _sampling_variance(n_second, c_second, ks)
-    return _interval(values, sampling, np.minimum(n_first, n_second), ks, one, level, over, lowest=-1.0)
+    samples = _variances(n_first, c_first, ks)[0] + _variances(n_second, c_second, ks)[0]
+    fewest = np.minimum(n_first, n_second)
+    return _interval(values, samples, np.zeros(len(ks)), fewest, ks, one, level, over, lowest=-1.0)
 
 
 def average_intervals(intervals: Sequence[Interval]) -> Interval:
     """Return the unweighted mean over benchmarks, from one interval each: of `pass_at_k_interval` or of differences.
 
-    Benchmarks are fixed, not drawn: only what varies within each is in the interval.
+    The benchmarks are fixed, not drawn: only what varies within each is in the interval.
 
     Raises:
-        InputError: no interval, or intervals of different kinds, levels or numbers of k.
+        InputError: no interval; or intervals that differ in level, in `over`, in the number of ks, or in kind.
     """
+    intervals = list(intervals)
     if not intervals:
         raise InputError("no benchmarks to average")
-    kinds = {(i.level, i.over, i.lowest, np.shape(i.estimate)) for i in intervals}
-    if len(kinds) > 1:
-        raise InputError("intervals to average must agree in level, in over, in the ks, and all be of one kind")
+    if len({(i.level, i.over, i.lowest, np.shape(i.estimate)) for i in intervals}) > 1:
+        raise InputError("intervals to average must agree in level, in over, in the number of ks, and be of one kind")
     first, many = intervals[0], len(intervals)
     variances = np.stack([np.square(i.standard_error) for i in intervals]) / many**2
-    freedom = np.stack([np.broadcast_to(i.degrees_of_freedom, variances[0].shape) for i in intervals])
-    trials = np.stack([np.broadcast_to(i.trials, variances[0].shape) for i in intervals])
+    freedom, trials = (np.stack([getattr(i, x) for i in intervals]) for x in ("degrees_of_freedom", "trials"))
     variance = variances.sum(axis=0)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where no benchmark varies: then any will do
-        welch = variance**2 / (variances**2 / freedom).sum(axis=0)  # Welch-Satterthwaite
-    freedom = np.where(np.isnan(welch), freedom.sum(axis=0), welch)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where no benchmark varies
+        welch = variance**2 / (variances**2 / freedom).sum(axis=0)  # Welch and Satterthwaite; infinite over samples
+    freedom = np.where(np.isnan(welch), freedom.min(axis=0), welch)
     estimate = np.mean([i.estimate for i in intervals], axis=0)
-    return _bounds(estimate, variance, freedom, trials.sum(axis=0), first.level, first.over, first.lowest)
+    trials = many**2 / (1 / trials).sum(axis=0)
+    return wilson(estimate, variance, freedom, trials, first.level, first.over, first.lowest)
 
 
-def _sampling_variance(n: NDArray, c: NDArray, ks: NDArray) -> NDArray[np.float64]:
-    """Estimate the variance that finite n gives each problem's Pass@k: shape (problems, len(ks))."""
-    fails = fail_ratio(n[:, None], c[:, None], ks)
-    twice = np.minimum(2 * ks, n[:, None])
-    return np.maximum(fails**2 - fail_ratio(n[:, None], c[:, None], twice), 0.0)
-
-
-def _interval(
-    values: NDArray, sampling: NDArray, n: NDArray, ks: NDArray, one: bool, level: float, over: Over, lowest: float
-) -> Interval:
+def check_kind(level: float, over: str) -> None:
+    """Raise `InputError` for a level or a kind of interval that does not exist."""
     if over not in ("samples", "problems", "both"):
         raise InputError(f'over = {over!r}: an interval is over "samples", "problems" or "both"')
     if not 0 < level < 1:
         raise InputError(f"level = {level}: a level lies between 0 and 1")
-    problems = len(values)
-    within = sampling.mean(axis=0) / problems
-    trials, freedom = np.full(len(ks), float(problems)), np.full(len(ks), problems - 1.0)
-    if over == "samples":
-        variance, trials, freedom = within, (n[:, None] / ks).sum(axis=0), np.full(len(ks), np.inf)
-    elif problems < 2:
-        raise InputError(f'over = "{over}" needs two problems or more: one says nothing of how problems differ')
-    else:
-        variance = values.var(axis=0, ddof=1) / problems
-        if over == "problems":
-            variance = np.maximum(variance - within, 0.0)
-    estimate = values.mean(axis=0)
-    if one:
-        estimate, variance, freedom, trials = estimate[0], variance[0], freedom[0], trials[0]
-    return _bounds(estimate, variance, freedom, trials, level, over, lowest)
 
 
-def _bounds(estimate, variance, freedom, trials, level: float, over: Over, lowest: float) -> Interval:
-    """Wilson's interval on [lowest, 1], with as many trials as would give this variance."""
+def wilson(estimate, variance, freedom, trials, level: float, over: Over, lowest: float) -> Interval:
+    """Return Wilson's interval on [lowest, 1], with as many trials as would give this variance."""
     width = 1.0 - lowest
     share = (estimate - lowest) / width
     spread, scaled = share * (1 - share), variance / width**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        effective = np.where(scaled > 0, spread / scaled, trials)
-    effective = np.maximum(effective, trials)
+        effective = np.where((scaled > 0) & (spread > 0), spread / scaled, trials)
     quantile = stats.t.ppf(0.5 + level / 2, freedom)
     shrink = 1 / (1 + quantile**2 / effective)
     centre = shrink * (share + quantile**2 / (2 * effective))
     reach = shrink * quantile * np.sqrt(spread / effective + quantile**2 / (4 * effective**2))
     low, high = (lowest + width * np.clip(centre + side * reach, 0, 1) for side in (-1, 1))
-    # Rounding must not push the estimate out of its own interval.
-    low, high = np.minimum(low, estimate), np.maximum(high, estimate)
-    fields = (estimate, low, high, np.sqrt(variance), freedom, trials)
-    if np.ndim(estimate) == 0:
-        fields = tuple(float(x) for x in fields)
+    low, high = np.minimum(low, estimate), np.maximum(high, estimate)  # against rounding
+    shape = np.shape(estimate)
+    fields = (np.broadcast_to(x, shape) for x in (estimate, low, high, np.sqrt(variance), freedom, trials))
+    fields = (x.copy() if shape else float(x) for x in fields)
     return Interval(*fields, level=level, over=over, lowest=lowest)
+
+
+def _interval(values, samples, between, n, ks, one: bool, level: float, over: Over, lowest: float) -> Interval:
+    """Combine the variances of one problem, each (len(ks),), into the interval of the mean of values."""
+    problems = len(values)
+    freedom, trials = problems - 1.0, float(problems)
+    if over == "samples":
+        variance, freedom, trials = samples, np.inf, (n[:, None] / ks).sum(axis=0)
+    elif problems < 2:
+        raise InputError(f'over = "{over}" needs two problems or more: one says nothing of how problems differ')
+    elif over == "problems":
+        variance = np.maximum(values.var(axis=0, ddof=1) - samples, between)
+    else:
+        variance = np.maximum(values.var(axis=0, ddof=1), between + samples)
+    estimate, variance = values.mean(axis=0), variance / problems
+    freedom, trials = (np.broadcast_to(x, estimate.shape) for x in (freedom, trials))
+    if one:
+        estimate, variance, freedom, trials = estimate[0], variance[0], freedom[0], trials[0]
+    return wilson(estimate, variance, freedom, trials, level, over, lowest)
+
+
+def _variances(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean sampling variance of a problem's Pass@k, and the beta distribution's variance between problems."""
+    fails = fail_ratio(n[:, None], c[:, None], ks)
+    twice = np.minimum(2 * ks, n[:, None])
+    each = fails**2 - fail_ratio(n[:, None], c[:, None], twice)
+    # How many problems the sum of `each` amounts to, as Kish counts unequal weights.
+    squares = np.square(each).sum(axis=0)
+    count = np.divide(np.square(each.sum(axis=0)), squares, out=np.zeros(len(ks)), where=squares > 0)
+    count[2 * ks > n.min()] = 0
+    sampling, between = _stand_in(n, c, ks)
+    return (count * each.mean(axis=0) + STAND_IN * sampling) / (count + STAND_IN), between
+
+
+def _stand_in(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both variances of a problem's Pass@k if success rates had a beta distribution, by its first two moments."""
+    rates = c / n
+    mean = np.clip(rates.mean(), 1e-6, 1 - 1e-6)
+    many = n > 1  # a single sample tells nothing of the second moment
+    # The rates' variance without sampling noise; at most what rates of 0 and 1 alone would have.
+    square = (c[many] * (c[many] - 1) / (n[many] * (n[many] - 1))).mean() if many.any() else 0.0
+    variance = np.clip(square - rates.mean() ** 2, 1e-4 * mean * (1 - mean), 0.99 * mean * (1 - mean))
+    size = mean * (1 - mean) / variance - 1
+    a, b = mean * size, (1 - mean) * size
+
+    def all_fail(draws):
+        return np.exp(special.betaln(a, b + draws) - special.betaln(a, b))
+
+    # Two sets of k out of n samples share some; E[F_k^2] is the chance that their union fails.
+    sizes, weights = np.unique(np.quantile(n, np.linspace(0, 1, 17), method="nearest"), return_counts=True)
+    sampling = np.empty(len(ks))
+    for i, k in enumerate(ks):
+        shared = np.arange(k + 1)
+        overlap = weights @ stats.hypergeom.pmf(shared, sizes[:, None], k, k) / weights.sum()
+        sampling[i] = overlap @ all_fail(2 * k - shared) - all_fail(2 * k)
+    return np.maximum(sampling, 0), np.maximum(all_fail(2 * ks) - all_fail(ks) ** 2, 0)
