@@ -15,10 +15,12 @@ from sftrl.errors import InputError
 from sftrl.verify import pool
 from sftrl.verify.compare import compare
 from sftrl.verify.extract import extract_answer
+from sftrl.verify.latex import clean
 
 __all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "verify", "verify_many"]
 
 VERIFIER_VERSION = "sftrl-1"
+MAX_ASKED = 20_000  # pairs remembered
 
 Status = Literal["correct", "incorrect", "unparseable_response", "unparseable_gold", "timed_out"]
 
@@ -117,12 +119,25 @@ def verify_many(
                 continue
             verdict = decided[key] = Verdict(status, answer, "extract" if answer is None else "exact")
         verdicts[i] = verdict
-    replies = pool.decide([(key[0], key[1]) for key in open_pairs], workers, timeout)
-    for (key, rows), reply in zip(open_pairs.items(), replies, strict=True):
+    for key, reply in zip(open_pairs, _ask([key[:2] for key in open_pairs], workers, timeout), strict=True):
         verdict = Verdict(_STATUS[reply], key[1], "math-verify")
-        for i in rows:
+        for i in open_pairs[key]:
             verdicts[i] = verdict
     return verdicts
+
+
+_asked: dict[tuple, str] = {}  # what math-verify said, so that the same doubtful answer costs once in a whole GRPO run
+
+
+def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> list[str]:
+    new = [pair for pair in pairs if (*pair, timeout) not in _asked]
+    replies = pool.decide([(clean(gold), clean(answer)) for gold, answer in new], workers, timeout)
+    said = {(*pair, timeout): reply for pair, reply in zip(new, replies, strict=True)}
+    found = [said.get((*pair, timeout)) or _asked[*pair, timeout] for pair in pairs]
+    if len(_asked) > MAX_ASKED:
+        _asked.clear()
+    _asked.update(said)
+    return found
 
 
 _STATUS: dict[str, Status] = {

@@ -8,6 +8,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
+from sftrl.verify.evaluate import TooLarge
+from sftrl.verify.extract import MAX_LENGTH
 from sftrl.verify.latex import clean, readings
 from sftrl.verify.structure import same
 
@@ -24,6 +26,7 @@ _LED = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
+_TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
 _NOTHING = {
     "none",
@@ -49,7 +52,7 @@ def compare(
     tolerance: float | None = None,
 ) -> str | None:
     """Return the status of an answer, or None if this layer is not sure. Arguments as in `verify_many`."""
-    if not isinstance(gold, str) or not gold.strip():
+    if not isinstance(gold, str) or not gold.strip() or len(gold) > MAX_LENGTH:
         return "unparseable_gold"
     if kind == "choice":
         return _compare_choice(gold, answer, options)
@@ -80,16 +83,22 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         led = _LED.fullmatch(_unwrapped(answer))
         if led and len(gold_letter) == 1 and gold_letter.isupper():
             return _status(gold_letter == (led[1] or led[2]).upper())
+    time = _times(gold)
+    if time:
+        return _status(time == _times(answer))
     gold_trees, trees = readings(gold), readings(answer)
     gold_words = _words(gold)
     if gold_words and (not gold_trees or not _COMMAND.sub("", gold).strip(" {}()$")):
-        return _compare_text(gold, answer, bool(trees))
+        return _status(_text_key(gold) == _text_key(answer))
     if not gold_trees:
         return "correct" if _squeezed(gold) == _squeezed(answer) else _doubtful(gold, answer)
     unsure = False
     for gold_tree in gold_trees:
         for tree in trees:
-            found = same(gold_tree, tree, kind, tolerance)
+            try:
+                found = same(gold_tree, tree, kind, tolerance)
+            except TooLarge:
+                return "timed_out"
             if found:
                 return "correct"
             unsure |= found is None
@@ -98,6 +107,12 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if not trees and _words(answer) and not _COMMAND.search(_WRAPPED.sub("", answer)):
         return "unparseable_response"
     return _doubtful(gold, answer)
+
+
+def _times(text: str) -> tuple[int, ...] | None:
+    """`4:30 p.m.` as numbers: hours, minutes, and whether after noon. A bare `4:30` may be a ratio."""
+    match = _TIME.fullmatch(_unwrapped(text))
+    return (int(match[1]), int(match[2]), int(match[3] or 0), match[4].lower() == "p") if match else None
 
 
 def _status(equal: bool) -> str:
@@ -161,10 +176,6 @@ def _text_key(text: str) -> tuple[str, ...]:
     kept = [word for word in words if word not in _STOP and word not in ".,;:!'\"()"]
     # "odd n" is "n is odd": the order of a short phrase says nothing, that of a formula does
     return tuple(sorted(kept)) if all(word.isalpha() for word in kept) else tuple(kept)
-
-
-def _compare_text(gold: str, answer: str, answer_is_maths: bool) -> str | None:
-    return _status(_text_key(gold) == _text_key(answer))
 
 
 # -- choices

@@ -14,12 +14,15 @@ TAIL = 300  # characters at the end in which an unmarked answer is looked for
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOX = re.compile(r"\\f?boxed?\s*")
-_TAGGED = re.compile(r"<answer>(.{0,%d}?)</answer>" % MAX_LENGTH, re.DOTALL)
+_TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
+_TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
+_KEYWORDS = ("answer", "option", "choice")
 _PHRASE = re.compile(
-    r"(?:\b(?:answers?|result|solution|option|choice)(?:\s+choice)?[*_]*\s+(?:is|are|was|would\s+be|should\s+be|equals)\b"
-    r"|\banswers?[*_]*\s*[:=]|^[ \t]*[*_]*A[*_]*\s*:)[*_]*\s*:?\s*",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?:(?:answers?|option|choice)(?:\s+choice)?[*_]*\s+(?:is|are|was|would\s+be|should\s+be|equals)\b|answers?[*_]*\s*[:=])"
+    r"[*_]*\s*:?\s*",
+    re.IGNORECASE,
 )
+_LABEL = re.compile(r"A[*_]*\s*:[*_]*\s*")
 _OPENERS = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
 _JOINER = re.compile(r"\s*(?:,\s*(?:and|or)?|and|or)\s*(?=\$|\\\()")
 _NUMBER = (
@@ -79,7 +82,7 @@ def _last_box(response: str) -> str | None:
 
 def _box_content(response: str, start: int) -> str | None:
     if response[start : start + 1] != "{":  # `\boxed 5`: one token
-        match = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])").match(response, start)
+        match = _TOKEN.match(response, start)
         return match[0] if match else None
     depth = 0
     window = response[start : start + MAX_LENGTH + 2]
@@ -95,12 +98,10 @@ def _box_content(response: str, start: int) -> str | None:
 
 def _after_phrase(response: str) -> str | None:
     """What follows the last "the answer is": a formula, or the words to the end of the sentence."""
-    found = None
-    for match in _PHRASE.finditer(response, max(0, len(response) - 20 * TAIL)):
-        found = match
+    found = _last_phrase(response)
     if found is None:
         return None
-    rest = response[found.end() : found.end() + MAX_LENGTH].lstrip("*_ \t\n")
+    rest = response[found : found + MAX_LENGTH].lstrip("*_ \t\n")
     formulas = []
     while opener := next((opener for opener in _OPENERS if rest.startswith(opener)), None):
         closer = _OPENERS[opener]
@@ -128,6 +129,25 @@ def _after_phrase(response: str) -> str | None:
     return _closing(sentence)
 
 
+def _last_phrase(response: str) -> int | None:
+    """Where the last "the answer is" ends. Plain searches first: a regular expression over a whole response is slow."""
+    found = -1
+    lower = response.lower()
+    for keyword in _KEYWORDS:
+        at = len(lower)
+        for _ in range(MAX_BOXES):
+            at = lower.rfind(keyword, 0, at)
+            if at < found or at < 0:
+                break
+            if match := _PHRASE.match(response, at):
+                found = match.end()
+                break
+    at = response.rfind("A:")
+    if at > found and (at == 0 or response[at - 1] == "\n") and (match := _LABEL.match(response, at)):
+        found = match.end()
+    return found if found >= 0 else None
+
+
 def _closing(response: str) -> str | None:
     """The last formula, number or choice letter of the closing lines, unless the response was cut off there."""
     tail = response[-TAIL:].rstrip()
@@ -135,11 +155,8 @@ def _closing(response: str) -> str | None:
     bare = tail.rstrip("*_ ")
     if not bare or _OPEN_END.search(bare):
         return None
-    formula = number = None
-    for formula in _FORMULA.finditer(tail):
-        pass
-    for number in _LAST_NUMBER.finditer(tail):
-        pass
+    formula = next(iter([*_FORMULA.finditer(tail)][-1:]), None)
+    number = next(iter([*_LAST_NUMBER.finditer(tail)][-1:]), None)
     if formula and not (number and number.start() >= formula.end()):
         return next(group for group in formula.groups() if group).strip().rstrip(".,") or None
     if number:

@@ -358,7 +358,7 @@ class _Parser:
         return name
 
     def script(self) -> tuple:
-        """An exponent: a braced expression, or one token as TeX reads it (`x^12` is left to the next layer)."""
+        """An exponent: a braced expression, or one token; `x^12` is read as it is meant."""
         if self.is_op("{"):
             if self.value(1) == r"\prime" and self.value(2) == "}":
                 self.at += 3

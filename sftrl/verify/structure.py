@@ -10,18 +10,20 @@ Three answers: True and False where sure, None where not (the next layer is aske
 
 from fractions import Fraction
 
-from sftrl.verify.evaluate import NoValue, proportional, symbols
+from sftrl.verify.evaluate import NoValue, TooLarge, proportional, symbols
 from sftrl.verify.sets import is_real_set, same_set
 from sftrl.verify.units import same_quantity
 
 _COORDINATES = {"x", "y", "z"}
-MAX_SIGNS = 4  # of plus-minus in an answer: each doubles it
+MAX_SET = 40  # items of a set: each is compared with each
 
 
 def same(gold: tuple, answer: tuple, kind: str | None = None, tolerance: float | None = None) -> bool | None:
-    """Compare gold and answer trees; `kind` is the answer type."""
+    """Compare gold and answer trees; `kind` is the answer type. Raises TooLarge if a value is out of bounds."""
     try:
         return _same(_expand(gold), _expand(answer), kind, tolerance, False)
+    except TooLarge:
+        raise
     except (NoValue, RecursionError):
         return None
 
@@ -249,6 +251,8 @@ def _unordered(golds: tuple, answers: tuple, tolerance: float | None, distinct: 
 
 
 def _distinct(items: tuple) -> tuple:
+    if len(items) > MAX_SET:
+        raise NoValue("a large set")
     kept: list[tuple] = []
     for item in items:
         if not any(_item(other, item, None) for other in kept):
@@ -259,6 +263,8 @@ def _distinct(items: tuple) -> tuple:
 def _item(gold: tuple, answer: tuple, tolerance: float | None, strict: bool = False) -> bool | None:
     try:
         return _same(gold, answer, None, tolerance, strict)
+    except TooLarge:
+        raise
     except NoValue:
         return None
 
