@@ -107,13 +107,14 @@ def verify_many(
     open_pairs: dict[tuple, list[int]] = {}
     for i, (response, gold, kind, options) in enumerate(zip(responses, golds, answer_types, choices, strict=True)):
         answer = extract_answer(response)
-        key = (gold, answer, kind, None if options is None else tuple(options))
+        options = None if options is None else tuple(options)
+        key = (gold, answer, kind, options)
         verdict = decided.get(key)
         if verdict is None:
             if key in open_pairs:
                 open_pairs[key].append(i)
                 continue
-            status = compare(gold, answer, kind, options, tolerance)
+            status = compare(gold, answer, kind, key[3], tolerance)
             if status is None:
                 open_pairs[key] = [i]
                 continue
