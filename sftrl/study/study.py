@@ -143,8 +143,10 @@ class Study:
 
     def prompts(self, problems: pd.DataFrame, column: str = "problem") -> pd.DataFrame:
         """Return problems with their prompt in `column`: `data.prompt` filled in, any options under their letters."""
-        texts = [with_choices(p, c) for p, c in zip(problems["problem"], problems["choices"], strict=True)]
-        return problems.assign(**{column: [self.params.data.prompt.replace("{problem}", text) for text in texts]})
+        choices = [None if c is None else list(c) for c in problems["choices"]]  # Parquet gives arrays
+        texts = [with_choices(p, c) for p, c in zip(problems["problem"], choices, strict=True)]
+        prompts = [self.params.data.prompt.replace("{problem}", text) for text in texts]
+        return problems.assign(**{column: prompts, "choices": choices})
 
 
 def _root() -> Path:
