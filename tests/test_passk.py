@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftrl.errors import InputError
@@ -23,6 +23,7 @@ def counts(draw, most: int):
     return n, draw(st.integers(0, n)), draw(st.integers(1, n))
 
 
+@settings(deadline=None)
 @given(st.lists(counts(most=10_000), min_size=1, max_size=4))
 def test_exact_up_to_ten_thousand_samples(problems):
     k = min(k for _, _, k in problems)
@@ -48,6 +49,7 @@ def test_shapes():
     np.testing.assert_array_equal(pass_at_k(8, [0, 3], 4), several[:2, 1])  # one n for all
 
 
+@settings(deadline=None)
 @given(counts(most=200), st.integers(1, 200))
 def test_more_draws_never_lower_it(count, more):
     n, c, k = count

@@ -123,8 +123,8 @@ def average_intervals(intervals: Sequence[Interval]) -> Interval:
     variances = np.stack([np.square(i.standard_error) for i in intervals]) / many**2
     freedom, trials = (np.stack([getattr(i, x) for i in intervals]) for x in ("degrees_of_freedom", "trials"))
     variance = variances.sum(axis=0)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where no benchmark varies
-        welch = variance**2 / (variances**2 / freedom).sum(axis=0)  # Welch and Satterthwaite; infinite over samples
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinite over samples; 0 / 0 where nothing varies
+        welch = variance**2 / (variances**2 / freedom).sum(axis=0)  # Welch and Satterthwaite
     freedom = np.where(np.isnan(welch), freedom.min(axis=0), welch)
     estimate = np.mean([i.estimate for i in intervals], axis=0)
     trials = many**2 / (1 / trials).sum(axis=0)
@@ -178,7 +178,7 @@ def _interval(values, samples, between, n, ks, one: bool, level: float, over: Ov
 
 
 def _variances(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean sampling variance of a problem's Pass@k, and the beta distribution's variance between problems."""
+    """Return the mean sampling variance of a problem's Pass@k, and the stand-in's variance between problems."""
     fails = fail_ratio(n[:, None], c[:, None], ks)
     twice = np.minimum(2 * ks, n[:, None])
     each = fails**2 - fail_ratio(n[:, None], c[:, None], twice)
@@ -191,7 +191,7 @@ def _variances(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64]
 
 
 def _stand_in(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both variances of a problem's Pass@k if success rates had a beta distribution, by its first two moments."""
+    """Return both variances of Pass@k if success rates had a beta distribution with their first two moments."""
     rates = c / n
     mean = np.clip(rates.mean(), 1e-6, 1 - 1e-6)
     many = n > 1  # a single sample tells nothing of the second moment
