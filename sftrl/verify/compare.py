@@ -87,6 +87,8 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if time:
         return _status(time == _times(answer))
     gold_trees, trees = readings(gold), readings(answer)
+    if gold_letter and not gold_trees:  # `\text{(C)}`, and the answer is no letter
+        return "incorrect"
     gold_words = _words(gold)
     if gold_words and (not gold_trees or not _COMMAND.sub("", gold).strip(" {}()$")):
         return _status(_text_key(gold) == _text_key(answer))
@@ -142,7 +144,7 @@ def _simple(text: str) -> Fraction | None:
 
 
 def _squeezed(text: str) -> str:
-    return re.sub(r"\s|\\!|\$", "", text).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)|\$", "", text).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
 
 
 # -- words and letters

@@ -89,6 +89,36 @@ def proportional(gold: tuple, answer: tuple) -> Fraction | None:
     return ratio
 
 
+def same_zeros(gold: tuple, answer: tuple) -> bool | None:
+    """Say whether two expressions vanish at the same points, as two equations of one curve do; None if unsure.
+
+    Where the gold is linear in a variable, points of its curve are found by solving for that one at random values of
+    the others: the answer must vanish there too; and the other way round.
+    """
+    if proportional(gold, answer):
+        return True
+    names = sorted((symbols(gold) | symbols(answer)) - CONSTANTS)
+    within = [_zeros_within(first, second, names) for first, second in ((gold, answer), (answer, gold))]
+    return False if False in within else (None if None in within else True)
+
+
+def _zeros_within(first: tuple, second: tuple, names: list[str]) -> bool | None:
+    for name in names:
+        try:
+            for k in range(3):
+                point = {other: _large(other, k) for other in names}
+                at = [exact(first, {**point, name: Fraction(x)}) for x in (0, 1, 2)]
+                slope = at[1] - at[0]
+                if slope == 0 or at[2] - at[1] != slope:
+                    raise NoValue("not linear")
+                if exact(second, {**point, name: -at[0] / slope}) != 0:
+                    return False
+            return True
+        except NoValue:
+            continue
+    return None
+
+
 def _large(name: str, k: int) -> Fraction:
     return Fraction(1009 + zlib.crc32(f"{name}{k}".encode()) % 9973)
 
@@ -113,17 +143,19 @@ def _equal_sampled(gold: tuple, answer: tuple, names: frozenset[str], integral: 
     for k in range(3):
         noise = [zlib.crc32(f"{name}{k}".encode()) % 997 / 997 for name in names]
         found["positive"].append(_same_at(gold, answer, dict(zip(names, [0.2 + 0.7 * k + u / 3 for u in noise]))))
-        integers = [Fraction(3 + k + (5 * j + int(4 * u)) % 11) for j, u in enumerate(noise)]
+        integers = [Fraction(1 + (k + 3 * j + int(4 * u)) % 7) for j, u in enumerate(noise)]
         found["integer"].append(_same_at(gold, answer, dict(zip(names, integers))))
         if False in found["positive"] and False in found["integer"]:
             return False
         general = [complex(-0.3 - u, 0.4 * k) for u in noise]
         found["general"].append(_same_at(gold, answer, dict(zip(names, general))))
-    good = {sort: bool(seen) and all(seen) for sort, seen in found.items()}
+    good = {sort: False not in seen and True in seen for sort, seen in found.items()}
     if all(good.values()):
         return True
     if integral and good["integer"] and all(name[0] in _INTEGRAL_NAMES for name in names):
-        return True
+        points = ({name: Fraction(1 + k * (2 * j + 1) % 41) for j, name in enumerate(names)} for k in range(41))
+        seen = [_same_at(gold, answer, point) for point in points]
+        return False if False in seen else (True if seen.count(True) > 20 else None)
     return None
 
 
@@ -136,7 +168,7 @@ def _same_at(gold: tuple, answer: tuple, point: dict) -> bool | None:
 
 def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
     """Compare two values by size: agreement to 40 digits is equality, difference must show at two precisions."""
-    small = []
+    values = []
     for digits in (DIGITS, 2 * DIGITS):
         a, b = numeric(gold, point, digits), numeric(answer, point, digits)
         scale, gap = max(abs(a), abs(b)), abs(a - b)
@@ -144,10 +176,15 @@ def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
             return True
         if gap < scale * 10.0**-20:
             return None
-        small.append(min(abs(a), abs(b)) < scale * 10.0 ** (10 - digits) or scale < 10.0 ** (10 - digits))
-    if small[0]:  # one of them, or both, may be nothing but rounding error: the error of zero shrinks, a value stays
-        return True if scale < 10.0 ** (20 - 2 * DIGITS) else (None if not small[1] else False)
-    return False
+        values.append((a, b))
+    zeros = []
+    for once, again in zip(*values, strict=True):
+        # What is nothing but rounding error shrinks with more digits; a value, however small, stays.
+        zero = abs(again) <= abs(once) * 10.0 ** (10 - DIGITS)
+        if not zero and abs(again - once) > abs(once) * 10.0**-20:
+            return None
+        zeros.append(zero)
+    return all(zeros)
 
 
 def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:

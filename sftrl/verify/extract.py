@@ -13,7 +13,7 @@ MAX_BOXES = 32  # boxes looked at from the end: a response of a million unclosed
 TAIL = 300  # characters at the end in which an unmarked answer is looked for
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BOX = re.compile(r"\\f?boxed?\s*")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
 _TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
 _KEYWORDS = ("answer", "option", "choice")

@@ -22,10 +22,10 @@ class Unreadable(ValueError):
 
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ",
-    "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "°": r"^\circ ", "√": r"\sqrt ", "±": r"\pm ", "∓": r"\mp ",
+    "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "°": r"^\circ ", "√": " sqrt ", "±": r"\pm ", "∓": r"\mp ",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
     "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "’": "'", "′": "'",
-    "²": "^2", "³": "^3", "½": r"\frac12 ", "¼": r"\frac14 ", "¾": r"\frac34 ", "€": "\\$", "£": "\\$", "\u00a0": " ",
+    "²": "^2", "³": "^3", "½": r"\frac12 ", "¼": r"\frac14 ", "¾": r"\frac34 ", "€": "\\$", "£": "\\$", "¢": r"\text{ cents}", "\u00a0": " ",
     "…": r"\ldots ", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "\t": " ", "\n": " ",
 }  # fmt: skip
 _SPACING = re.compile(
@@ -54,7 +54,7 @@ _PLAIN = {
 _SKIPPED = {r"\!", r"\mathbf", r"\boldsymbol", r"\bm", r"\mathcal", r"\mathit", r"\/", r"\cancel", "`", r"\,"}
 _ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat"}
 _FUNCTIONS = {
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp",
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh", "cosh", "tanh", "log", "ln", "exp",
     "sqrt", "gcd", "lcm", "max", "min",
 }  # fmt: skip
 _SYMBOLS = {
@@ -82,6 +82,7 @@ _BARE_UNITS = {
     "day", "deg", "rad", "gal", "sq", "eV", "Hz", "pm", "am", "PM", "AM", "men", "hot", "dog", "cat", "egg", "car", "bag",
     "box", "pie", "cup", "kid", "boy", "way",
 }  # fmt: skip
+_SHORT_WORDS = {"odd", "yes", "all", "any", "red", "may", "none", "left", "up", "low", "high", "set", "new", "old", "tie"}
 _PREFIXES = {
     "the",
     "answer",
@@ -104,7 +105,7 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = "".join(_UNICODE.get(c, c) for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in "\t\n")
         text = unicodedata.normalize("NFKC", text)
-    text = _THOUSANDS.sub("", text)
+    text = _THOUSANDS.sub("", text).replace("\\!", "")
     text = _SPACING.sub(" ", text) if "\\" in text or "~" in text or "$$" in text else text
     return text.strip().strip("*_").rstrip(".,;: ").strip()
 
@@ -168,7 +169,7 @@ def _tokens(text: str, commas: bool) -> list[tuple]:
                 tokens.append(("word", sign))
             elif sign[0] == "\\" and sign[1:] in _SYMBOLS:
                 tokens.append(("sym", sign[1:]))
-            elif sign[0] == "\\" and (sign[1:] in _FUNCTIONS or sign[1:] in ("arccot",)):
+            elif sign[0] == "\\" and sign != r"\sqrt" and sign[1:] in _FUNCTIONS:
                 tokens.append(("fn", sign[1:]))
             else:
                 tokens.append(("op", sign))
@@ -180,7 +181,7 @@ def _tokens(text: str, commas: bool) -> list[tuple]:
 def _letters(letters: str) -> list[tuple[str, object]]:
     if letters in _FUNCTIONS:
         return [("fn", letters)]
-    if letters in ("or", "and") or letters in _BARE_UNITS or letters in _WORD_NUMBERS:
+    if letters in ("or", "and") or letters in _BARE_UNITS or letters in _WORD_NUMBERS or letters.lower() in _SHORT_WORDS:
         return [("word", letters)]
     if letters == "pi":
         return [("sym", "pi")]
@@ -576,7 +577,7 @@ class _Parser:
 
     def function(self, name: str) -> tuple:
         if name == "sqrt":
-            return ("fn", "root", (self.atom() if self.is_op("(") else self.argument(), ("num", Fraction(2))))
+            return ("fn", "root", (self.atom(), ("num", Fraction(2))))
         base = exponent = None
         if self.is_op("_"):
             self.at += 1

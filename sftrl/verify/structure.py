@@ -10,10 +10,11 @@ Three answers: True and False where sure, None where not (the next layer is aske
 
 from fractions import Fraction
 
-from sftrl.verify.evaluate import NoValue, TooLarge, proportional, symbols
+from sftrl.verify.evaluate import NoValue, TooLarge, proportional, same_zeros, symbols
 from sftrl.verify.sets import is_real_set, same_set
 from sftrl.verify.units import same_quantity
 
+_NO_SETS = {"num", "sym", "+", "*", "/", "^", "fn", "unit", "list", "matrix", "ratio", "base"}
 _COORDINATES = {"x", "y", "z"}
 MAX_SET = 40  # items of a set: each is compared with each
 
@@ -81,13 +82,11 @@ def _same_sets(gold: tuple, answer: tuple, kind: str | None, tolerance: float | 
         return _same_inequality(gold, answer)
     if gold[0] == answer[0] == "group" and gold[1] == answer[1] and len(gold[2]) == len(answer[2]):
         return _in_order(gold[2], answer[2], tolerance)
-    if gold[0] == answer[0] == "union":
+    if gold[0] == answer[0] == "union" and all(g[0] == a[0] for g, a in zip(gold[1:], answer[1:], strict=True)):
         return _all([_same(g, a, kind, tolerance, False) for g, a in zip(gold[1:], answer[1:], strict=True)]) or None
     if gold[0] == answer[0] == "list":
         return _unordered(gold[1], answer[1], tolerance)
-    if {gold[0], answer[0]} <= {"num", "+", "/", "^", "fn", "reals", "empty", "union", "minus", "group", "*"}:
-        return False if not (symbols(gold) | symbols(answer)) else None
-    return None
+    return False if {gold[0], answer[0]} & _NO_SETS else None
 
 
 def _without_in(tree: tuple) -> tuple:
@@ -135,14 +134,16 @@ def _same_relation(gold: tuple, answer: tuple, tolerance: float | None, strict: 
         if gold_name[0] == name[0] == "*" and len(gold_name[1]) == len(name[1]) == 2:  # f(x) = 2x, g(t) = 2t
             if strict and gold_name[1][0] != name[1][0]:
                 return False
+            if name[1][1] != gold_name[1][1] and symbols(gold_name[1][1]) & symbols(value):
+                return False
             return _same(gold_value, _renamed(value, name[1][1], gold_name[1][1]), None, tolerance, False)
         equal_values = _same(gold_value, value, None, tolerance, False)
         if equal_values is not False:
             lines = {_head(gold_name), _head(name)} <= _COORDINATES and gold_name[0] == name[0] == "sym"
             return False if lines or strict else equal_values
     if len(gold[1]) == len(answer[1]) == 2 and gold[2] == answer[2] == ("=",):
-        ratio = proportional(_difference(gold), _difference(answer))
-        return True if ratio else (False if named and other else None)
+        found = same_zeros(_difference(gold), _difference(answer))
+        return False if found is None and named and other else found
     return None
 
 
