@@ -1,7 +1,7 @@
 """The second pass: a grade beside every sample, made anew when the verifier or a gold answer changes, never sampled.
 
-`grades/<verifier version>-<hash of the golds>/<part>-<hash>.parquet` holds one row for each row of the part of that
-name. A part that was sampled anew has another name, and so is graded anew.
+`grades/<verifier version>/<shard>/<part>-<hash>.parquet` holds one row for each row of the part of that name. A part
+that was sampled anew has another name, and so is graded anew; so is one with a problem whose gold is now another.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from sftrl.errors import InputError
 from sftrl.files import hash_value
 from sftrl.generations.parts import is_whole, read_part, write_part
 from sftrl.generations.store import Problem, Store
-from sftrl.verify import VERIFIER_VERSION, verify_many
+from sftrl.verify import VERIFIER_VERSION, Verdict, verify_many
 
 SCHEMA = pa.schema(
     {
@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         "verdict": pa.string(),
         "answer": pa.string(),
         "empty": pa.bool_(),
+        "gold": pa.string(),
         "verifier_version": pa.string(),
     }
 )
@@ -61,7 +62,6 @@ class Grader:
 
     Attributes:
         golds: (answer, answer type, choices) of every (benchmark, problem id).
-        name: the folder under `grades/` that its grades lie in.
 
     Raises:
         InputError: a column is missing, or an id occurs twice in its benchmark.
@@ -69,10 +69,10 @@ class Grader:
 
     def __init__(self, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0):
         self.golds = problem_golds(problems)
-        self.name = f"{VERIFIER_VERSION}-{hash_value(sorted(self.golds.items()))}"
+        self.hashes = {name: hash_value(gold) for name, gold in self.golds.items()}
         self.workers, self.timeout = workers, timeout
 
-    def verdicts(self, names: list[Problem], responses: list[str]) -> list:
+    def verdicts(self, names: list[Problem], responses: list[str]) -> list[Verdict]:
         """Judge responses to the problems of these names."""
         golds = [self.golds[name] for name in names]
         return verify_many(
@@ -94,24 +94,27 @@ class Grader:
                     f"problems: {name[0]} {name[1]}: the gold answer {self.golds[name][0]!r} cannot be read"
                 )
 
-    def grades_of(self, part: Path) -> Path | None:
-        """Return the whole file with the grades of a part, or None; a damaged one is removed."""
-        for path in (part.parent.parent.parent / "grades" / self.name / part.parent.name).glob(
-            f"{part.stem}-*.parquet"
-        ):
+    def read(self, part: Path) -> pd.DataFrame | None:
+        """Return the grades of a part, row by row its own, or None if it has none that still hold.
+
+        Problems that this grader does not know are left as they are graded.
+        """
+        for path in self._folder(part).glob(f"{part.stem}-*.parquet"):
             if is_whole(path):
-                return path
-            path.unlink()
+                grades = read_part(path)
+                names = zip(grades["benchmark"], grades["problem_id"], strict=True)
+                if all(self.hashes.get(name, gold) == gold for name, gold in zip(names, grades["gold"], strict=True)):
+                    return grades
         return None
 
-    def grade_part(self, part: Path) -> Path:
-        """Grade a part, unless that is done, and return the path of its grades.
+    def grade_part(self, part: Path) -> None:
+        """Grade a part, unless that is done.
 
         Raises:
             InputError: the part is damaged, or holds a problem whose gold is not known.
         """
-        if done := self.grades_of(part):
-            return done
+        if self.read(part) is not None:
+            return
         rows = read_part(part, ["benchmark", "problem_id", "sample_index", "response"])
         names = list(zip(rows["benchmark"], rows["problem_id"], strict=True))
         for name in names:
@@ -122,9 +125,15 @@ class Grader:
         rows["verdict"] = [verdict.status for verdict in verdicts]
         rows["answer"] = [verdict.answer for verdict in verdicts]
         rows["empty"] = [not response.strip() for response in responses]
+        rows["gold"] = [self.hashes[name] for name in names]
         rows["verifier_version"] = VERIFIER_VERSION
-        folder = part.parent.parent.parent / "grades" / self.name / part.parent.name
-        return write_part(folder, part.stem, rows, SCHEMA)
+        folder = self._folder(part)
+        for outdated in folder.glob(f"{part.stem}-*.parquet"):
+            outdated.unlink()
+        write_part(folder, part.stem, rows, SCHEMA)
+
+    def _folder(self, part: Path) -> Path:
+        return part.parent.parent.parent / "grades" / VERIFIER_VERSION / part.parent.name
 
 
 def grade(folder: str | Path, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0) -> None:

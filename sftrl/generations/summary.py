@@ -12,6 +12,7 @@ from sftrl.generations.parts import read_part
 from sftrl.generations.store import Store
 
 TRUNCATED_WARNING = 0.05
+COUNTS = ["n", "c", "truncated", "empty", "unparseable", "timed_out", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -50,33 +51,36 @@ def summarise(
     Raises:
         InputError: a problem has too few samples, a part is damaged or not graded; the message names it.
     """
-    store, grader = Store(folder), Grader(problems)
-    counts: dict[tuple[str, str], list] = {name: [0, 0, 0, 0, 0, 0, 0] for name in grader.golds}
+    grader = Grader(problems)
+    counts = {name: [0] * len(COUNTS) for name in grader.golds}
     answers: dict[tuple[str, str, bool, str], int] = {}
-    for part in store.parts():
-        grades = grader.grades_of(part)
+    for part in Store(folder).parts():
+        rows = read_part(part, ["benchmark", "problem_id", "sample_index", "n_tokens", "finish_reason"])
+        names = list(zip(rows["benchmark"], rows["problem_id"], strict=True))
+        if counts.keys().isdisjoint(names):
+            continue  # another shard's, perhaps not graded yet
+        grades = grader.read(part)
         if grades is None:
             raise InputError(f"{part}: not graded by this verifier with these gold answers; run grade first")
-        rows = read_part(part, ["benchmark", "problem_id", "sample_index", "n_tokens", "finish_reason"])
-        graded = read_part(grades, ["sample_index", "verdict", "answer", "empty"])
-        rows = rows.assign(verdict=graded["verdict"], answer=graded["answer"], empty=graded["empty"])
-        for row in rows[rows["sample_index"] >= start].itertuples(index=False):
-            name = row.benchmark, row.problem_id
-            if name not in counts:
+        rows = rows[["sample_index", "n_tokens", "finish_reason"]].join(grades[["verdict", "answer", "empty"]])
+        for name, row in zip(names, rows.itertuples(index=False), strict=True):
+            if name not in counts or row.sample_index < start:
                 continue
-            count, correct = counts[name], row.verdict == "correct"
-            for place, value in enumerate(
-                [
-                    1,
-                    correct,
-                    row.finish_reason == "length",
-                    row.empty,
-                    row.verdict == "unparseable_response",
-                    row.verdict == "timed_out",
-                    row.n_tokens,
-                ]
-            ):
-                count[place] += int(value)
+            if row.verdict == "unparseable_gold":
+                raise InputError(
+                    f"problems: {name[0]} {name[1]}: the gold answer {grader.golds[name][0]!r} cannot be read"
+                )
+            correct = row.verdict == "correct"
+            values = (
+                1,
+                correct,
+                row.finish_reason == "length",
+                row.empty,
+                row.verdict == "unparseable_response",
+                row.verdict == "timed_out",
+                row.n_tokens,
+            )
+            counts[name] = [count + value for count, value in zip(counts[name], values, strict=True)]
             if row.answer is not None:
                 answer = (*name, correct, grader.golds[name][0] if correct else row.answer)
                 answers[answer] = answers.get(answer, 0) + 1
@@ -84,9 +88,8 @@ def summarise(
 
 
 def _tables(counts: dict, answers: dict, n: int, partial: bool, folder: str | Path) -> Summary:
-    columns = ["n", "c", "truncated", "empty", "unparseable", "timed_out", "tokens"]
     table = pd.DataFrame(
-        [(*name, *count) for name, count in counts.items()], columns=["benchmark", "problem_id", *columns]
+        [(*name, *count) for name, count in counts.items()], columns=["benchmark", "problem_id", *COUNTS]
     )
     short = table[table["n"] < n]
     if len(short) and not partial:
@@ -96,7 +99,7 @@ def _tables(counts: dict, answers: dict, n: int, partial: bool, folder: str | Pa
             f"first {first.benchmark} {first.problem_id} with {first.n}; finish the evaluation or pass partial=True"
         )
     grouped = table.groupby("benchmark", sort=False)
-    total = grouped[columns].sum()
+    total = grouped[COUNTS].sum()
     benchmarks = pd.DataFrame({"problems": grouped.size(), "samples": grouped["n"].min()})
     benchmarks["partial"] = benchmarks["samples"] < n
     for column in ("truncated", "empty", "unparseable", "timed_out", "tokens"):

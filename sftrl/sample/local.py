@@ -121,7 +121,7 @@ def choose(logits: torch.Tensor, uniform: np.ndarray, decoding: Decoding) -> tor
         return logits.argmax(-1)
     chances = torch.softmax(logits.float() / decoding.temperature, -1)
     if decoding.top_p < 1:
-        ordered, tokens = chances.sort(-1, descending=True, stable=True)
+        ordered, tokens = chances.sort(dim=-1, descending=True, stable=True)
         before = ordered.cumsum(-1) - ordered  # the nucleus: the fewest tokens that reach top_p together
         chances = chances.scatter(-1, tokens, ordered.masked_fill(before >= decoding.top_p, 0))
     # In doubles, u * total stays below total, so a token of chance 0 is never drawn.

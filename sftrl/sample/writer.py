@@ -1,0 +1,61 @@
+"""`Writer`: stores and grades finished responses in a thread of its own, so that the engine need not wait for it."""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from sftrl.generations import Grader, Store
+from sftrl.sample.requests import Response
+
+UNDERWAY = 2  # batches on their way to the disk at most: memory stays bounded where grading is slower than sampling
+
+
+class Writer:
+    """Takes finished batches. As a context manager it first grades what a killed process left ungraded.
+
+    An error of its thread is raised by the next `add` or by `finish`.
+    """
+
+    def __init__(self, store: Store, grader: Grader, tokenizer: PreTrainedTokenizerBase):
+        self.store, self.grader, self.tokenizer = store, grader, tokenizer
+        self._thread = ThreadPoolExecutor(1)
+        self._underway: deque[Future] = deque()
+
+    def __enter__(self) -> "Writer":
+        self._underway.append(self._thread.submit(self._grade_all))
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def add(self, batch: list[Response]) -> None:
+        """Take a batch; return at once, unless two others are still underway."""
+        while len(self._underway) >= UNDERWAY:
+            self._underway.popleft().result()
+        self._underway.append(self._thread.submit(self._write, batch))
+
+    def finish(self) -> None:
+        """Wait until all is stored and graded."""
+        while self._underway:
+            self._underway.popleft().result()
+
+    def _grade_all(self) -> None:
+        for part in self.store.own_parts():
+            self.grader.grade_part(part)
+
+    def _write(self, batch: list[Response]) -> None:
+        requests = [response.request for response in batch]
+        rows = pd.DataFrame(
+            {
+                "benchmark": [request.benchmark for request in requests],
+                "problem_id": [request.problem_id for request in requests],
+                "sample_index": [request.sample_index for request in requests],
+                "seed": [request.seed for request in requests],
+                "response": self.tokenizer.batch_decode([r.tokens for r in batch], skip_special_tokens=True),
+                "n_tokens": [len(response.tokens) for response in batch],
+                "finish_reason": [response.finish_reason for response in batch],
+            }
+        )
+        self.grader.grade_part(self.store.append(rows))
