@@ -45,6 +45,9 @@ def many(n: int, first: int = 0) -> pd.DataFrame:
         ("1\\,000", "1 000", True),
         ("ｘ＝１", "x=1", True),  # full-width forms
         (r"\textbf{Hint}: add", "Hint: add", True),
+        (r"$x_{}^{} = 1$", "x = 1", True),  # empty sub- and superscripts
+        (r"$1 \le x, \ldots$", r"$1 \leq x, \dots$", True),  # two names of one sign
+        (r"$\leftarrow$", "$arrow$", False),  # no command cut in two
         ("$x+3$", "$x-3$", False),  # an operator
         ("What is 3.5?", "What is 35?", False),  # a decimal point
         ("$[0, 1)$", "$(0, 1]$", False),  # brackets

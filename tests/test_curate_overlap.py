@@ -126,6 +126,15 @@ def test_a_problem_shorter_than_an_ngram_matches_exactly_or_not_at_all():
     assert list(zip(pairs["training_id"], pairs["problem_id"], strict=True)) == [("t0", "p1")]
 
 
+def test_a_short_problem_must_occur_whole_and_nearly_alone():
+    rng = np.random.default_rng(9)
+    words = sentence(rng, 12).split()
+    bench, others = problems([" ".join(words)]), [sentence(rng, 40) for _ in range(100)]
+    asked, in_passing = f"Answer this: {' '.join(words)}", f"{' '.join(words)} {sentence(rng, 60)}"
+    pairs = overlaps(training([asked, in_passing, " ".join(words[:11]), *others]), bench)
+    assert list(pairs["training_id"]) == ["t0"]
+
+
 def test_empty_sides_have_no_overlap():
     assert overlaps(training([]), problems(["a b c"])).empty
     assert overlaps(training(["a b c"]), problems([])).empty
@@ -168,3 +177,46 @@ def test_bad_settings_are_named():
             overlaps(training(["a"]), problems(["a"]), n=n, share=share)
     with pytest.raises(InputError, match="'problem' or 'prompt'"):
         overlaps(pd.DataFrame({"text": ["a"]}), problems(["a"]))
+
+
+# --- on published sets, where a developer has them -------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(shared):
+    from sftrl.problems import load_problems
+
+    def load(benchmark, file):
+        return load_problems({"benchmark": benchmark, "path": shared(f"data/{file}"), "incomplete": "drop"})
+
+    return load
+
+
+def test_known_overlaps_of_published_sets_are_found(published):
+    math500 = published("math500", "benchmarks/math500.jsonl")
+    whole = published("math", "sft/math_test_with_solutions.jsonl")
+    kept, pairs = decontaminate(whole, math500)
+    assert set(pairs.loc[pairs["rule"] == "exact", "problem_id"]) == set(math500["id"])  # all of it is in the test set
+    assert len(kept) <= 4500
+    aime = published("aime_1983_2024", "benchmarks/aime_1983_2023.json")
+    found = overlaps(math500, aime)
+    assert found.loc[found["rule"] == "exact", "problem_id"].nunique() >= 6
+
+
+@pytest.mark.filterwarnings("ignore:.*rows left out")
+def test_boilerplate_of_published_sets_is_not_flagged(published):
+    train = published("math_train", "rl/math_train.json")
+    pairs = overlaps(train, published("math500", "benchmarks/math500.jsonl"))
+    assert (pairs["rule"] != "exact").all()
+    assert pairs["problem_id"].nunique() < 25  # a rule of any shared 8-gram flags 208 of the 500
+
+
+@pytest.mark.filterwarnings("ignore:.*rows left out")
+def test_math_holds_much_of_aime_and_mmlu(published):
+    train = published("math_train", "rl/math_train.json")
+    whole = published("math", "sft/math_test_with_solutions.jsonl")
+    mmlu = published("mmlu_math", "benchmarks/mmlu_stem.jsonl")
+    exact = overlaps(pd.concat([train, whole]), mmlu).query("rule == 'exact'")
+    assert exact["problem_id"].nunique() >= 154
+    aime = published("aime_1983_2024", "benchmarks/aime_1983_2023.json")
+    assert overlaps(train, aime).query("rule != 'template'")["problem_id"].nunique() > 400

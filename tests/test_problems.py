@@ -341,11 +341,12 @@ def test_ids_come_from_the_text_and_do_not_move(tmp_path):
         ({"columns": {"problem": "q", "answer": "box:a"}}, "unknown rule 'box' .*did you mean 'boxed'"),
         ({"columns": {"problem": "q", "answer": "boxed:a"}}, r"rows.jsonl, row 1, column 'a': no .*rule 'boxed'"),
         ({"where": {"level": [1]}}, "no column 'level' for where"),
+        ({"where": {"a": "17"}}, "`where` gives 'a' a list of values, not '17'"),
         ({"where": {"a": [17]}}, "no rows where"),
         ({"expected": 5}, "4 rows, where 5 are expected: .*`expected: 4`"),
         ({"incomplete": "skip"}, "`incomplete` is 'error' or 'drop'"),
         ({"limit": 0}, "`limit` must be a positive number"),
-        ({"hub": "a/b"}, "give either `hub` or `path`"),
+        ({"hub": "a/b"}, "`hub` is for a dataset of the hub, and `path` for a file"),
         ({"path": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
     ],
 )

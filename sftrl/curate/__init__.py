@@ -53,6 +53,7 @@ def clean(
     max_tokens: int | None = None,
     final_answer: bool = True,
     verified: bool = False,
+    workers: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drop SFT examples that teach nothing, or teach a wrong habit.
 
@@ -67,6 +68,7 @@ def clean(
         final_answer: whether a response must have one that `sftrl.verify.extract_answer` finds.
         verified: whether a response's final answer must equal the row's `answer`, by `sftrl.verify`. Of no worth where
             that answer was read from the response itself. Rows without an `answer` cannot be verified and are dropped.
+        workers: processes that verify the hard cases.
 
     Returns:
         The rows kept, and a table `step, reason, dropped` of counts, one row a reason.
@@ -94,7 +96,7 @@ def clean(
 
         drop(examples["answer"].isna(), "no gold answer to verify against")
         left = reason == ""
-        verdicts = verify_many(list(response[left]), list(examples.loc[left, "answer"]))
+        verdicts = verify_many(list(response[left]), list(examples.loc[left, "answer"]), workers=workers)
         wrong = pd.Series([not verdict.correct for verdict in verdicts], examples.index[left], dtype=bool)
         drop(wrong.reindex(examples.index, fill_value=False), "final answer is not the gold answer")
     examples = examples.copy()

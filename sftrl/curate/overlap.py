@@ -12,6 +12,7 @@ Time is linear in the text. Only n-grams of the benchmarks are kept; training te
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, repeat
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from sftrl.errors import InputError
 
 CHUNK = 20_000  # training texts at a time: bounds memory, changes no result
 RULES = ("exact", "ngram", "template")
+INSTRUCTION = 40  # tokens that an instruction beside the problem may have, where that matters
 PAIR_COLUMNS = ["training_id", "benchmark", "problem_id", "rule", "share"]
 
 
@@ -30,7 +32,7 @@ def overlaps(training: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, shar
     Args:
         training: SFT examples (their `prompt` is compared) or RL problems (their `problem`).
         problems: benchmark problems, of one or several benchmarks.
-        n: tokens in an n-gram; a problem shorter than n can only match exactly.
+        n: tokens in an n-gram; a problem shorter than n can only match exactly, one shorter than 2n only whole.
         share: smallest weighted share of a problem's n-grams that counts, in (0, 1]. n and share are chosen here;
             `docs/data.md` says what they find on real sets.
 
@@ -46,7 +48,7 @@ def overlaps(training: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, shar
 
     same = target_texts.get_indexer(texts)
     exact = pd.DataFrame({"text": np.flatnonzero(same >= 0), "target": same[same >= 0], "rule": "exact", "share": 1.0})
-    near = _ngram_overlaps(texts, target_texts, n, share)
+    near = _not_in_passing(_ngram_overlaps(texts, target_texts, n, share), texts, target_texts, n)
     near["rule"] = [
         "ngram" if _numbers(target_texts[target]) <= _numbers(texts[text]) else "template"
         for text, target in zip(near["text"], near["target"], strict=True)
@@ -69,6 +71,16 @@ def text_column(table: pd.DataFrame) -> str:
         if column in table.columns:
             return column
     raise InputError(f"a table of problems or examples has a column 'problem' or 'prompt', not {list(table.columns)}")
+
+
+def _not_in_passing(pairs: pd.DataFrame, texts: pd.Index, targets: pd.Index, n: int) -> pd.DataFrame:
+    """Drop the pairs whose problem is so short that others contain it by chance: "which of these is the smallest?".
+
+    A problem of fewer than 2n tokens must occur whole, in a text that adds no more than an instruction to it.
+    """
+    length = np.array([targets[target].count(" ") + 1 for target in pairs["target"]])
+    added = np.array([texts[text].count(" ") + 1 for text in pairs["text"]]) - length
+    return pairs[(length >= 2 * n) | ((pairs["share"] == 1) & (added <= INSTRUCTION))].copy()
 
 
 def _numbers(text: str) -> Counter:
@@ -127,8 +139,9 @@ def _grams(
     places = np.random.default_rng(1).integers(0, 2**63, n, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     for begin in range(0, len(texts), chunk):
         split = [text.split() for text in texts[begin : begin + chunk]]
-        lengths = np.array([len(text) for text in split])
-        ids = np.array([vocabulary.get(token, 0) for text in split for token in text], dtype=np.int64)
+        lengths = [len(text) for text in split]
+        known = map(vocabulary.get, chain.from_iterable(split), repeat(0))
+        ids = np.fromiter(known, np.int64, sum(lengths))
         text = np.repeat(np.arange(begin, begin + len(split)), lengths)
         windows = max(len(ids) - n + 1, 0)
         unknown = np.concatenate([[0], np.cumsum(ids == 0)])

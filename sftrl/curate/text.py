@@ -13,18 +13,28 @@ import pandas as pd
 
 from sftrl.files import hash_value
 
-# Written differently, read the same: sizes of fractions, delimiters and spaces, and text or bold face around a word.
-SPELLINGS = re.compile(
+# Layout: sizes of delimiters and spaces, faces of letters, empty sub- and superscripts (copies of AIME have many).
+LAYOUT = re.compile(
     r"\\(?:left|right|displaystyle|limits|q?quad|text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|emph|begin|end)(?![a-z])"
-    r"|\\[ ,;:!()\[\]]|[${}~&]"
+    r"|\\[ ,;:!()\[\]]|[_^]{\s*}|[${}~&]"
 )
+SPELLINGS = {
+    **dict.fromkeys(["dfrac", "tfrac", "cfrac"], "frac"),
+    **dict.fromkeys(["ldots", "cdots", "dotsc", "dotsb", "dotsm"], "dots"),
+    **dict.fromkeys(["le", "leqslant"], "leq"),
+    **dict.fromkeys(["ge", "geqslant"], "geq"),
+    "ne": "neq",
+}
+SPELLED = re.compile(rf"\\({'|'.join(SPELLINGS)})(?![a-z])")
 TOKEN = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^_=<>%!()\[\]|\\°√∑∫≤≥≠±×÷]")
 
 
 def tokens(text: str) -> list[str]:
     """Split a problem's text into what decides its meaning: words, numbers, operators, LaTeX commands; lower case."""
     text = unicodedata.normalize("NFKC", text).lower()
-    text = SPELLINGS.sub(" ", text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
+    text = LAYOUT.sub(" ", text)
+    if "\\" in text:
+        text = SPELLED.sub(lambda found: "\\" + SPELLINGS[found[1]], text)
     return TOKEN.findall(text)
 
 

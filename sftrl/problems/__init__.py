@@ -12,7 +12,7 @@ from, by which rule.
 
 import difflib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -120,14 +120,19 @@ def _spec(spec: str | dict, naming: str, known: dict[str, dict], keys: tuple[str
     if not spec.get(naming):
         raise InputError(f"the spec {spec} does not say which {naming} it is")
     entry = known.get(spec[naming], {})
-    if "path" in spec and "hub" not in spec:
+    if "path" in spec:
+        of_hub = [key for key in HUB_KEYS if key in spec]
+        if of_hub:
+            raise InputError(
+                f"{spec[naming]}: `{of_hub[0]}` is for a dataset of the hub, and `path` for a file: give one"
+            )
         # A copy on disk has no configurations, and as many rows as it has.
         entry = {key: value for key, value in entry.items() if key not in (*HUB_KEYS, "expected")}
     if not entry and not {"hub", "path"} & set(spec):
         raise InputError(f"unknown {naming} {spec[naming]!r}{_near(spec[naming], known)}")
     full = {**entry, **spec}
-    if ("hub" in full) == ("path" in full):
-        raise InputError(f"{spec[naming]}: give either `hub` or `path`")
+    if "path" not in full and not full.get("split"):
+        raise InputError(f"{spec[naming]}: `split` is missing")
     if not isinstance(full.get("columns"), dict):
         raise InputError(f"{spec[naming]}: `columns` must say which of the published columns ours are read from")
     if full.get("incomplete", "error") not in ("error", "drop"):
@@ -151,7 +156,7 @@ def _alternatives(column: str) -> tuple[list[tuple[Callable, str]], bool]:
         rule, _, name = part.strip().rpartition(":")
         if rule and rule not in RULES:
             raise InputError(f"unknown rule {rule!r} in {column!r}{_near(rule, RULES)}")
-        parsed.append((RULES[rule or "text"] if rule or name else text, name))
+        parsed.append((RULES[rule or "text"], name))
     return parsed, optional
 
 
@@ -162,15 +167,15 @@ def _read(spec: dict) -> tuple[pd.DataFrame, str]:
         name = str(Path(spec["path"]))
         rows = read_file(spec["path"]).head(spec.get("limit"))
     else:
-        if not spec.get("split"):
-            raise InputError(f"{spec['hub']}: `split` is missing")
         name = f"{spec['hub']}, split {spec['split']}"
         read = [*spec["columns"].values(), *where]
         wanted = [published for column in read for _, published in _alternatives(column)[0]]
         options = {key: spec.get(key) for key in (*HUB_KEYS[1:], "limit")}
         rows = read_hub(spec["hub"], list(dict.fromkeys(wanted)), **options)
     for column, values in where.items():
-        rule, present, _ = _present(column, rows, name, "where")
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise InputError(f"{name}: `where` gives {column!r} a list of values, not {values!r}")
+        rule, present = _present(column, rows, name, "where")
         rows = rows[rows[present].map(rule).isin([text(value) for value in values])]
     if rows.empty:
         raise InputError(f"{name}: no rows" + (f" where {where}" if where else ""))
@@ -183,12 +188,12 @@ def _read(spec: dict) -> tuple[pd.DataFrame, str]:
     return rows, name
 
 
-def _present(column: str, rows: pd.DataFrame, name: str, ours: str) -> tuple[Callable, str, bool] | None:
+def _present(column: str, rows: pd.DataFrame, name: str, ours: str) -> tuple[Callable, str] | None:
     """Return the rule and the first alternative that is a column of `rows`, or None where it may be absent."""
     parsed, optional = _alternatives(column)
     for rule, published in parsed:
         if published in rows.columns:
-            return rule, published, optional
+            return rule, published
     if optional:
         return None
     tried = " or ".join(repr(published) for _, published in parsed)
@@ -207,7 +212,7 @@ def _map(rows: pd.DataFrame, columns: dict, name: str, needed: tuple[str, ...], 
         found = _present(column, rows, name, ours)
         if found is None:
             continue
-        rule, published, _ = found
+        rule, published = found
         values = []
         for row, value in zip(rows.index, rows[published], strict=True):
             try:

@@ -227,12 +227,14 @@ SFT_EXAMPLES = {
         "config": "SFT",
         "split": "math",
         "columns": {"prompt": "user:input", "response": "output"},
+        "incomplete": "drop",
         "where": {"reasoning": ["on"]},  # chosen here: the other half answers without its reasoning
     },
     "acereason_math": {
         "hub": "nvidia/AceReason-1.1-SFT",
         "split": "train",
         "columns": {"prompt": "input", "response": "output"},
+        "incomplete": "drop",
         "where": {"category": ["math"]},
     },
     "gsm8k_train": {
