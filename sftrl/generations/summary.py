@@ -12,12 +12,13 @@ from sftrl.generations.parts import read_part
 from sftrl.generations.store import Store
 
 TRUNCATED_WARNING = 0.05
+NAN = float("nan")
 COUNTS = ["n", "c", "truncated", "empty", "unparseable", "timed_out", "tokens"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts over a store, three tables; rates are shares of samples.
+    """Counts over a store, three tables; rates are shares of samples, NaN where imported samples do not tell.
 
     Attributes:
         benchmarks: one row a benchmark: `benchmark, problems, samples` (the smallest n of its problems), `partial`
@@ -74,7 +75,7 @@ def summarise(
             values = (
                 1,
                 correct,
-                row.finish_reason == "length",
+                NAN if row.finish_reason is None else row.finish_reason == "length",
                 row.empty,
                 row.verdict == "unparseable_response",
                 row.verdict == "timed_out",
