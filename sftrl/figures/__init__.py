@@ -9,6 +9,7 @@ from sftrl.errors import InputError
 from sftrl.figures.bars import bars
 from sftrl.figures.curves import passk_curves, rl_curves, sft_curves
 from sftrl.figures.fits import scatter
+from sftrl.figures.published import claims, loss_of_llama, published
 from sftrl.figures.strength import headline, k_sweep, regrets, strength
 from sftrl.figures.style import save
 from sftrl.figures.summary import summary
@@ -17,9 +18,11 @@ from sftrl.predict.table import DESCRIPTION, RUN, pools, runs_table
 
 __all__ = [
     "bars",
+    "claims",
     "headline",
     "k_sweep",
     "passk_curves",
+    "published",
     "redraw",
     "regrets",
     "rl_curves",
@@ -36,7 +39,8 @@ def redraw(folder: str | Path) -> list[str]:
 
     `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv` and
     `sft_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse` returns them) give
-    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`. A table that is absent leaves its figures out.
+    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `points.csv` (the paper's) gives its six figures, with
+    `judged.csv` and `claims.csv` also what they show. A table that is absent leaves its figures out.
     """
     folder = Path(folder)
     tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
@@ -46,6 +50,8 @@ def redraw(folder: str | Path) -> list[str]:
     figures = {}
     if "results" in tables:
         figures |= _of_results(tables)
+    if "points" in tables:
+        figures |= _of_paper(tables)
     for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves)):
         if name in tables:
             figures[name] = draw(_described(tables[name], tables.get("results")))
@@ -75,6 +81,18 @@ def _of_results(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
             figures["regrets"] = regrets(regret)
             if ceiling is not None:
                 figures["summary"] = summary(runs, judged, regret, ceiling)
+    return figures
+
+
+def _of_paper(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
+    points = tables["points"]
+    figures = published(points)
+    if "judged" in tables:
+        judged = tables["judged"].fillna({"note": ""})
+        figures["loss-and-score"] = loss_of_llama(points, judged, "post_rl")
+        figures["loss-and-gain"] = loss_of_llama(points, judged, "gain")
+    if "claims" in tables:
+        figures["claims"] = claims(tables["claims"])
     return figures
 
 

@@ -112,11 +112,10 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     if base.notna().any():
         axes.axvline(base.iloc[0], color=PALE, ls="--", lw=1.1, zorder=0.9)
 
-    choices = table[(table["run"] != BASE) & table["post_sft"].notna()]
     right = axes.get_yaxis_transform()
     marks: dict[int, list[str]] = {}
     for x, stage, title in ((1.05, "post_sft", "SFT"), (1.14, "post_rl", "RL")):
-        best = choices[stage].idxmax() if choices[stage].notna().any() else None
+        best = table[stage].idxmax() if table[stage].notna().any() else None
         if best is not None:
             marks.setdefault(best, []).append(f"best {title}")
         axes.text(x, -0.7, title, transform=right, ha="center", va="bottom", color="#444444")
@@ -126,18 +125,11 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
             axes.text(x, y, text, transform=right, ha="center", va="center", **look)
     ends = table[["post_sft", "post_rl", "post_sft_high", "post_rl_high"]].max(axis=1)
     for y, words in marks.items():
-        axes.annotate(
-            ", ".join(words),
-            (ends[y], y),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            color=BEST,
-            weight="bold",
-        )
+        look = {"color": BEST, "weight": "bold", "va": "center", "bbox": {"fc": "white", "ec": "none", "pad": 0.8}}
+        axes.annotate(", ".join(words), (ends[y], y), xytext=(5, 0), textcoords="offset points", **look)
     axes.set_yticks(place, [wrapped(name) for name in table["run"]])
     axes.set_ylim(len(table) - 0.4, -0.6)
-    axes.set_xlim(0, 1.3 * ends.max())
+    axes.set_xlim(0, (1.5 if any(len(words) > 1 for words in marks.values()) else 1.3) * ends.max())
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
 
@@ -152,6 +144,7 @@ def _draw_losses(axes: Axes, losses: pd.Series) -> None:
         )
     axes.set_yticks(place, [])
     axes.set_ylim(len(losses) - 0.4, -0.6)
+    axes.locator_params(axis="x", nbins=4)
     axes.set_xlim(0, 1.35 * losses.max() if losses.notna().any() else 1)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)

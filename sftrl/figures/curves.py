@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from sftrl.figures.bars import ordered
 from sftrl.figures.style import BEST, COLOURS, LOSS, PALE, RL, SFT, grid, styled, wrapped
@@ -42,13 +42,12 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
             axes.axvline(crossing, color=BEST, lw=1, ls=":")
             axes.text(crossing, 3, f" k≈{crossing:.0f}", color=BEST, ha="right" if crossing > ks[-1] / 4 else "left")
         _panel_title(axes, family, run, results["family"].nunique() > 1)
-    for axes in panels:
-        axes.set_xscale("log", base=2)
-        axes.set_ylim(0, 100)
-        shown = ks[:: -(-len(ks) // 5)]
-        axes.xaxis.set_major_locator(FixedLocator(shown))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(shown, [str(k) for k in shown])
+    shown = ks[:: -(-len(ks) // 5)]
+    first = panels[0]  # all panels share its axes
+    first.set_xscale("log", base=2)
+    first.set_ylim(0, 100)
+    first.xaxis.set_minor_locator(NullLocator())
+    first.set_xticks(shown, [str(k) for k in shown])
     figure.supxlabel("k", fontsize=9)
     figure.supylabel(f"Pass@k ({'mean over benchmarks' if benchmark == 'average' else benchmark}), %", fontsize=9)
     handles = [
@@ -99,7 +98,7 @@ def rl_curves(curves: pd.DataFrame) -> Figure:
                 seed = seed.sort_values("step")
                 axes.plot(seed["step"], smooth(seed[column]), color=colour, ls=dash, lw=1)
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
-        axes.set_ylim(0, 1)
+    panels[0].set_ylim(0, 1)
     figure.supxlabel("RL step", fontsize=9)
     figure.supylabel("share (running mean)", fontsize=9)
     handles = [Line2D([], [], color=colour, ls=dash, label=label) for _, label, colour, dash in shown]

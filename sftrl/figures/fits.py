@@ -5,13 +5,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 from scipy import stats
 
 from sftrl.figures.style import COLOURS, FAMILY_MARKERS, PALE, grid, label, styled, wrapped
 from sftrl.predict.judge import fitted, sample_of, unfit
 from sftrl.predict.measures import centred
 
-NAMES = {"post_rl": "Pass@1 after RL, %", "gain": "gain in Pass@1 by RL, points"}
+NAMES = {"post_rl": "Pass@1 after RL, %", "gain": "gain by RL, points"}
 
 
 @styled
@@ -73,7 +74,9 @@ def _draw_fit(axes: Axes, runs: pd.DataFrame, row: pd.Series, families: list[str
             error = 100 * sample.runs["post_rl_sd"][at].fillna(0) / np.sqrt(sample.runs["n_seeds"][at].clip(lower=1))
         marker = FAMILY_MARKERS[families.index(family) % 8]
         axes.errorbar(x[at], y[at], yerr=error, fmt=marker, color=colour, ms=4, lw=0.8, mec="white", mew=0.4)
-    axes.margins(y=0.25)
+    axes.set_ylim(y.min() - 0.12 * np.ptp(y), y.max() + 0.45 * np.ptp(y))  # room for the words above the points
+    if np.abs(x).max() >= 10_000:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     words = (
         f"r² {row['r2']:.2f} [{row['r2_low']:.2f}, {row['r2_high']:.2f}]\nSpearman {row['spearman']:.2f}   n {row['n']}"
     )

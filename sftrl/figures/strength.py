@@ -34,7 +34,8 @@ def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools:
     generalization loss, for comparison (its Spearman correlation with the sign turned round).
     """
     judged = judged[judged["target"] == "post_rl"]
-    pools = list(pd.unique(judged["pool"]))[:4] if pools is None else pools
+    if pools is None:
+        pools = [p for p in pd.unique(judged["pool"]) if not p.startswith("benchmark:")][:4]
     figure = Figure(figsize=(6.4, 2.1 * len(pools) + 0.5), layout="constrained")
     axes = figure.subplots(len(pools), 2, squeeze=False)
     for pool, row in zip(pools, axes, strict=True):
@@ -44,13 +45,18 @@ def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools:
         row[0].set_title(f"{pool}, n = {judged.loc[judged['pool'] == pool, 'n'].max()}")
     for panel in axes[-1]:
         panel.set_xlabel("k of Pass@k after SFT")
-    handles = [
-        Line2D([], [], color=RL, marker="o", ms=4, label="Pass@k"),
-        Line2D([], [], color=LOSS, ls="--", label="generalization loss"),
-        Line2D([], [], color=PALE, label="noise ceiling"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    figure.legend(handles=k_sweep_handles(judged, ceiling), loc="outside upper center", ncols=3)
     return figure
+
+
+def k_sweep_handles(judged: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[Line2D]:
+    """Legend entries for what a k sweep shows."""
+    handles = [Line2D([], [], color=RL, marker="o", ms=4, label="Pass@k, 95 % band")]
+    if judged.loc[judged["predictor"] == "generalization_loss", "r2"].notna().any():
+        handles.append(Line2D([], [], color=LOSS, ls="--", label="loss (sign turned)"))
+    if ceiling is not None and ceiling["r2"].notna().any():
+        handles.append(Line2D([], [], color=PALE, label="noise ceiling"))
+    return handles
 
 
 def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, pool: str, measure: str) -> None:
@@ -76,7 +82,8 @@ def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, p
             axes.xaxis.set_major_locator(FixedLocator(shown))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticks(shown, [str(k) for k in shown])
-    axes.set_ylim(0 if measure == "r2" else -1, 1.03)
+    lowest = rows.loc[rows["predictor"].str.contains("pass@"), f"{measure}_low"].min()
+    axes.set_ylim(min(0, lowest - 0.05) if measure == "spearman" else 0, 1.03)
 
 
 def draw_ceiling(axes: Axes, ceiling: pd.DataFrame, pool: str, measure: str, *, vertical: bool) -> None:
@@ -86,6 +93,8 @@ def draw_ceiling(axes: Axes, ceiling: pd.DataFrame, pool: str, measure: str, *, 
         return
     row = row.iloc[0]
     if np.isnan(row[measure]):
+        if vertical:
+            return
         words = wrapped(str(row["note"]), 34)
         axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=6.5, color="#555555")
         return
@@ -118,8 +127,9 @@ def strength(
     handles = [
         Line2D([], [], color=RL, marker="o", ms=4, label="over these runs, 95 % interval"),
         Line2D([], [], color="black", marker="D", mfc="white", ls="", ms=4, label="leave-one-out"),
-        Patch(facecolor=PALE, alpha=0.4, label="noise ceiling"),
     ]
+    if ceiling is not None and ceiling.loc[ceiling["pool"] == rows["pool"].iloc[0], "r2"].notna().any():
+        handles.append(Patch(facecolor=PALE, alpha=0.4, label="noise ceiling"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -168,7 +178,7 @@ def draw_regrets(axes: Axes, rows: pd.DataFrame) -> None:
         axes.axvline(value[chance][0], color=PALE, lw=1, ls="--", zorder=0.9)
     axes.set_yticks(place, [wrapped(label(name), 30) for name in rows["predictor"]])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(left=0)
+    axes.set_xlim(-0.03 * axes.get_xlim()[1], axes.get_xlim()[1])
     axes.set_xlabel(f"points lost, choosing 1 of {int(rows['candidates'].iloc[0])} checkpoints")
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from sftrl.figures.strength import draw_k_sweep, draw_regrets, draw_strength, headline
-from sftrl.figures.style import BEST, COLOURS, FAMILY_MARKERS, LOSS, PALE, RL, styled
+from sftrl.figures.strength import draw_k_sweep, draw_regrets, draw_strength, headline, k_sweep_handles
+from sftrl.figures.style import BEST, COLOURS, FAMILY_MARKERS, styled
 
 
 @styled
@@ -32,12 +31,7 @@ def summary(
     second.set_xlabel("k of Pass@k after SFT")
     second.set_ylabel("Spearman with post-RL")
     second.set_title("b  Which k tells?")
-    handles = [
-        Line2D([], [], color=RL, marker="o", ms=4, label="Pass@k"),
-        Line2D([], [], color=LOSS, ls="--", label="loss, sign turned"),
-        Line2D([], [], color=PALE, label="noise ceiling"),
-    ]
-    second.legend(handles=handles, loc="lower right")
+    second.legend(handles=k_sweep_handles(rows, ceiling[ceiling["pool"] == pool]), loc="lower right")
     draw_strength(third, rows[rows["predictor"].isin(names)], ceiling, "r2")
     third.set_xlabel("r² with post-RL (diamond: leave-one-out)")
     third.set_title("c  Which predictor?")
@@ -55,11 +49,13 @@ def _draw_scores(axes: Axes, runs: pd.DataFrame) -> None:
         axes.errorbar(x, y, yerr=error, fmt=FAMILY_MARKERS[i % 8], color=COLOURS[i % 10], ms=5, lw=0.8, label=family)
         if y.notna().any():
             sft, rl = x[y.notna()].idxmax(), y.idxmax()
-            for at, word in [(sft, "best SFT and RL")] if sft == rl else [(sft, "best SFT"), (rl, "best RL")]:
+            for at, word, up in (
+                [(sft, "best SFT and RL", 9)] if sft == rl else [(sft, "best SFT", -15), (rl, "best RL", 9)]
+            ):
                 axes.plot(x[at], y[at], "o", mfc="none", mec=BEST, ms=10, mew=1.3)
-                spot = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+                spot = {"xytext": (0, up), "textcoords": "offset points", "ha": "center"}
                 axes.annotate(word, (x[at], y[at]), color=BEST, weight="bold", **spot)
     axes.margins(0.15)
     axes.set_xlabel("Pass@1 after SFT, %")
     axes.set_ylabel("Pass@1 after RL, %")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
