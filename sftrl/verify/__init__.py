@@ -14,10 +14,11 @@ from typing import Literal, NamedTuple
 from sftrl.errors import InputError
 from sftrl.verify import pool
 from sftrl.verify.compare import compare
+from sftrl.verify.evaluate import kinds, symbols
 from sftrl.verify.extract import extract_answer
-from sftrl.verify.latex import clean
+from sftrl.verify.latex import clean, readings
 
-__all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "verify", "verify_many"]
+__all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "forget", "verify", "verify_many"]
 
 VERIFIER_VERSION = "sftrl-1"
 MAX_ASKED = 20_000  # pairs remembered
@@ -139,6 +140,13 @@ def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> list[str
         _asked.clear()
     _asked.update(said)
     return found
+
+
+def forget() -> None:
+    """Empty the memory of what was decided before: some 100 MB at most, and what makes a second run fast."""
+    _asked.clear()
+    for cache in (compare, readings, symbols, kinds):
+        cache.cache_clear()
 
 
 _STATUS: dict[str, Status] = {

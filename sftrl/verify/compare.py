@@ -27,6 +27,7 @@ _LED = re.compile(
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
+_CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
 _NOTHING = {
     "none",
@@ -89,22 +90,20 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     gold_trees, trees = readings(gold), readings(answer)
     if gold_letter and not gold_trees:  # `\text{(C)}`, and the answer is no letter
         return "incorrect"
-    gold_words = _words(gold)
-    if gold_words and (not gold_trees or not _COMMAND.sub("", gold).strip(" {}()$")):
+    try:
+        found = _same_reading(gold_trees, trees, kind, tolerance)
+        if not gold_trees or not trees:  # "f(x) = ax + b, where a is any integer": what stands before the words agrees
+            heads = gold_trees or readings(_head(gold)), trees or readings(_head(answer))
+            found = _same_reading(*heads, kind, tolerance) or None
+    except TooLarge:
+        return "timed_out"
+    if found:
+        return "correct"
+    if _words(gold) and (not gold_trees or not _COMMAND.sub("", gold).strip(" {}()$")):
         return _status(_text_key(gold) == _text_key(answer))
     if not gold_trees:
-        return "correct" if _squeezed(gold) == _squeezed(answer) else _doubtful(gold, answer)
-    unsure = False
-    for gold_tree in gold_trees:
-        for tree in trees:
-            try:
-                found = same(gold_tree, tree, kind, tolerance)
-            except TooLarge:
-                return "timed_out"
-            if found:
-                return "correct"
-            unsure |= found is None
-    if trees and not unsure:
+        return _doubtful(gold, answer)
+    if found is False:
         return "incorrect"
     if not trees and _words(answer) and not _COMMAND.search(_WRAPPED.sub("", answer)):
         return "unparseable_response"
@@ -115,6 +114,18 @@ def _times(text: str) -> tuple[int, ...] | None:
     """`4:30 p.m.` as numbers: hours, minutes, and whether after noon. A bare `4:30` may be a ratio."""
     match = _TIME.fullmatch(_unwrapped(text))
     return (int(match[1]), int(match[2]), int(match[3] or 0), match[4].lower() == "p") if match else None
+
+
+def _same_reading(golds: tuple, answers: tuple, kind: str | None, tolerance: float | None) -> bool | None:
+    """Compare every reading with every reading: one agreement is enough, one doubt is a doubt."""
+    found: bool | None = False if golds and answers else None
+    for gold in golds:
+        for answer in answers:
+            agree = same(gold, answer, kind, tolerance)
+            if agree:
+                return True
+            found = None if agree is None else found
+    return found
 
 
 def _status(equal: bool) -> str:
@@ -164,6 +175,10 @@ def _letter(text: str) -> str | None:
         return None
     match = _LETTER.fullmatch(_unwrapped(text).rstrip(".:"))
     return match[1] if match else None
+
+
+def _head(text: str) -> str:
+    return clean(_CONDITION.sub("", text))
 
 
 def _words(text: str) -> list[str]:

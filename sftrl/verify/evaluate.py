@@ -10,14 +10,14 @@ import threading
 import zlib
 from fractions import Fraction
 from functools import lru_cache
-from math import comb, factorial, gcd, isqrt, lcm
+from math import comb, factorial, gcd, isqrt, lcm, prod
 
 MAX_BITS = 20_000  # of an exact number: room for 2000!, and a millisecond for a gcd
 MAX_FACTORIAL = 2_000
 MAX_EXPONENT = 10**9  # of a numeric power, and of e
 DIGITS = 50
 CONSTANTS = {"pi", "e", "i"}
-_INTEGRAL = {"floor", "ceil", "factorial", "binomial", "gcd", "lcm"}  # at home on the integers
+_INTEGRAL = {"floor", "ceil", "factorial", "factorial2", "binomial", "gcd", "lcm"}  # at home on the integers
 _INTEGRAL_NAMES = set("ijklmnpqrstNMK")
 
 
@@ -38,19 +38,19 @@ def symbols(tree: tuple) -> frozenset[str]:
 
 
 @lru_cache(maxsize=8192)
-def _kinds(tree: tuple) -> frozenset[str]:
+def kinds(tree: tuple) -> frozenset[str]:
     """The kinds of node and names of function in a tree; `power` for an exponent that is no small integer."""
-    kinds = frozenset(part for part in tree if isinstance(part, str)).union(
-        *(_kinds(part) for part in tree if isinstance(part, tuple))
+    found = frozenset(part for part in tree if isinstance(part, str)).union(
+        *(kinds(part) for part in tree if isinstance(part, tuple))
     )
     if tree and tree[0] == "^":
         try:
             power = exact(tree[2], {})
         except NoValue:
-            return kinds | {"power"}
+            return found | {"power"}
         if power.denominator != 1:
-            return kinds | {"power"}
-    return kinds
+            return found | {"power"}
+    return found
 
 
 def equal(gold: tuple, answer: tuple) -> bool | None:
@@ -58,7 +58,7 @@ def equal(gold: tuple, answer: tuple) -> bool | None:
     if gold == answer:
         return True
     names = symbols(gold) | symbols(answer)
-    kinds = _kinds(gold) | _kinds(answer)
+    used = kinds(gold) | kinds(answer)
     if not names - CONSTANTS:
         if not names:
             try:
@@ -66,11 +66,11 @@ def equal(gold: tuple, answer: tuple) -> bool | None:
             except NoValue:
                 pass
         return _same_number(gold, answer, {})
-    if not kinds & {"fn", "power"} and "i" not in names:
+    if not used & {"fn", "power"} and "i" not in names:
         found = _equal_rational(gold, answer, names)
         if found is not None:
             return found
-    return _equal_sampled(gold, answer, names, bool(kinds & _INTEGRAL))
+    return _equal_sampled(gold, answer, names, bool(used & _INTEGRAL))
 
 
 def proportional(gold: tuple, answer: tuple) -> Fraction | None:
@@ -260,6 +260,8 @@ def _function(name: str, values: list[Fraction]) -> Fraction:
         raise NoValue(name)
     if name == "factorial" and 0 <= first <= MAX_FACTORIAL:
         return Fraction(factorial(int(first)))
+    if name == "factorial2" and 0 <= first <= MAX_FACTORIAL:
+        return Fraction(prod(range(int(first), 0, -2)))
     if name == "binomial" and 0 <= values[1] <= first <= MAX_FACTORIAL:
         return Fraction(comb(int(first), int(values[1])))
     if name in ("gcd", "lcm"):
@@ -323,7 +325,7 @@ def _numeric_function(mp, name: str, values: list):
     first = values[0]
     if first and mp.mag(first) > 1000 and name not in ("root", "ln", "log", "abs"):
         raise TooLarge("too large")  # sine, floor and the rest would need all its digits
-    if name in ("factorial", "binomial", "exp") and any(abs(value) > 10**6 for value in values):
+    if name in ("factorial", "factorial2", "binomial", "exp") and any(abs(value) > 10**6 for value in values):
         raise TooLarge("too large")
     if name == "root":
         if values[1] == 3 and not mp.im(first) and mp.re(first) < 0:  # the real cube root, as in school
@@ -334,7 +336,7 @@ def _numeric_function(mp, name: str, values: list):
     plain = {
         "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin", "arccos": "acos",
         "arctan": "atan", "arccot": "acot", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "exp": "exp", "abs": "fabs",
-        "floor": "floor", "ceil": "ceil", "factorial": "factorial", "binomial": "binomial",
+        "floor": "floor", "ceil": "ceil", "factorial": "factorial", "factorial2": "fac2", "binomial": "binomial",
     }.get(name)  # fmt: skip
     if plain is None or (name in ("floor", "ceil") and mp.im(first)):
         raise NoValue(name)

@@ -33,11 +33,12 @@ _LEADING = re.compile(rf"\s*(\([A-J]\)|[B-HJ](?![\w'’])|{_NUMBER})")
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _LETTER = re.compile(r"\(([A-J])\)|(?<![\w'’])([B-J])(?![\w'’])")
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|[*_)\"]*$)", re.MULTILINE)
-# Words that cannot end an English sentence: after one of them the response was cut off.
-_OPEN_END = re.compile(
-    r"(?:[-+=*/^<>,:;({\[\\&×·]|\b(?:a|an|and|are|as|at|be|because|by|for|from|get|have|if|in|is|let|of|on|or|so|than|that|"
-    r"the|then|to|we|where|which|with|times|equals|plus|minus))$",
-    re.IGNORECASE,
+# What cannot end an English sentence: after one of these the response was cut off.
+_OPEN_SIGNS = frozenset("-+=*/^<>,:;({[\\&×·")
+_OPEN_WORDS = frozenset(
+    ("a", "an", "and", "are", "as", "at", "be", "because", "by", "for", "from", "get", "have", "if", "in", "is", "let")
+    + ("of", "on", "or", "so", "than", "that", "the", "then", "to", "we", "where", "which", "with", "times", "equals")
+    + ("plus", "minus")
 )
 
 
@@ -121,7 +122,7 @@ def _after_phrase(response: str) -> str | None:
     end = _SENTENCE_END.search(rest)
     sentence = rest[: end.start()] if end else rest
     sentence = sentence.strip(' \t*_`"')
-    if len(sentence.split()) <= 4 and not _OPEN_END.search(sentence):
+    if len(sentence.split()) <= 4 and not _is_cut_off(sentence):
         return sentence or None
     leading = _LEADING.match(sentence)
     if leading:
@@ -148,12 +149,16 @@ def _last_phrase(response: str) -> int | None:
     return found if found >= 0 else None
 
 
+def _is_cut_off(text: str) -> bool:
+    return text[-1:] in _OPEN_SIGNS or text[text.rfind(" ") + 1 :].lower() in _OPEN_WORDS
+
+
 def _closing(response: str) -> str | None:
     """The last formula, number or choice letter of the closing lines, unless the response was cut off there."""
     tail = response[-TAIL:].rstrip()
     tail = tail[tail.rfind("\n\n") + 1 :].strip()
     bare = tail.rstrip("*_ ")
-    if not bare or _OPEN_END.search(bare):
+    if not bare or _is_cut_off(bare):
         return None
     formula = next(iter([*_FORMULA.finditer(tail)][-1:]), None)
     number = next(iter([*_LAST_NUMBER.finditer(tail)][-1:]), None)

@@ -32,7 +32,8 @@ _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|quad|qquad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null)"
     r"(?![A-Za-z])\.?|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )
-_THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\!\s*,\s*|\{,\}\s*)(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\!\s*,\s*|\{,\s*\}\s*)(?=\d{3}(?!\d))")
+_DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathit|mathsf|operatorname\*?|hbox|mathop|texttt)\s*\{([^{}]*)\}"
 _TOKEN = re.compile(
     _TEXT
@@ -51,7 +52,20 @@ _PLAIN = {
     r"\varphi": r"\phi", r"\varepsilon": r"\epsilon", r"\vartheta": r"\theta", r"\ctg": r"\cot", r"\tg": r"\tan",
     r"\lg": r"\log", r"\dag": r"\dagger", r"\pounds": "$", r"\euro": "$", r"\$": "$", r"\imath": "i",
 }  # fmt: skip
-_SKIPPED = {r"\!", r"\mathbf", r"\boldsymbol", r"\bm", r"\mathcal", r"\mathit", r"\/", r"\cancel", "`", r"\,"}
+_SKIPPED = {
+    r"\!",
+    r"\mathbf",
+    r"\boldsymbol",
+    r"\bm",
+    r"\mathcal",
+    r"\mathit",
+    r"\/",
+    r"\cancel",
+    "`",
+    r"\,",
+    r"\angle",
+    r"\triangle",
+}
 _ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat"}
 _FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh", "cosh", "tanh", "log", "ln", "exp",
@@ -82,7 +96,23 @@ _BARE_UNITS = {
     "day", "deg", "rad", "gal", "sq", "eV", "Hz", "pm", "am", "PM", "AM", "men", "hot", "dog", "cat", "egg", "car", "bag",
     "box", "pie", "cup", "kid", "boy", "way",
 }  # fmt: skip
-_SHORT_WORDS = {"odd", "yes", "all", "any", "red", "may", "none", "left", "up", "low", "high", "set", "new", "old", "tie"}
+_SHORT_WORDS = {
+    "odd",
+    "yes",
+    "all",
+    "any",
+    "red",
+    "may",
+    "none",
+    "left",
+    "up",
+    "low",
+    "high",
+    "set",
+    "new",
+    "old",
+    "tie",
+}
 _PREFIXES = {
     "the",
     "answer",
@@ -105,7 +135,7 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = "".join(_UNICODE.get(c, c) for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in "\t\n")
         text = unicodedata.normalize("NFKC", text)
-    text = _THOUSANDS.sub("", text).replace("\\!", "")
+    text = _THOUSANDS.sub("", text).replace("\\!", "").replace("np.", "")  # Minerva has np.arcsin
     text = _SPACING.sub(" ", text) if "\\" in text or "~" in text or "$$" in text else text
     return text.strip().strip("*_").rstrip(".,;: ").strip()
 
@@ -181,7 +211,12 @@ def _tokens(text: str, commas: bool) -> list[tuple]:
 def _letters(letters: str) -> list[tuple[str, object]]:
     if letters in _FUNCTIONS:
         return [("fn", letters)]
-    if letters in ("or", "and") or letters in _BARE_UNITS or letters in _WORD_NUMBERS or letters.lower() in _SHORT_WORDS:
+    if (
+        letters in ("or", "and")
+        or letters in _BARE_UNITS
+        or letters in _WORD_NUMBERS
+        or letters.lower() in _SHORT_WORDS
+    ):
         return [("word", letters)]
     if letters == "pi":
         return [("sym", "pi")]
@@ -196,7 +231,8 @@ class _Parser:
     """Recursive descent, one method a level of the grammar."""
 
     def __init__(self, text: str, commas: bool, tight: bool) -> None:
-        self.tokens = _tokens(text.replace("$", " ") if text.count("$") % 2 == 0 else text, commas)
+        delimiters = len(_DOLLAR.findall(text))
+        self.tokens = _tokens(_DOLLAR.sub(" ", text) if delimiters % 2 == 0 else text, commas)  # an odd one is a price
         self.at = 0
         self.depth = 0
         self.tight = tight
@@ -298,6 +334,8 @@ class _Parser:
                     part = self.power()
                     if part[0] == "/" and part[1][0] == part[2][0] == "num" and 0 < part[1][1] < part[2][1]:
                         left = ("num", left[1] + part[1][1] / part[2][1])  # a mixed number
+                    elif part[0] == "/" and part[1][0] == part[2][0] == "num":
+                        raise Unreadable("an improper mixed number, or a product")
                     else:
                         left = times(left, part)
                 else:
@@ -395,10 +433,9 @@ class _Parser:
         while self.kind() == "op":
             sign = self.value()
             if sign == "!":
-                if self.value(1) == "!":
-                    raise Unreadable("double factorial")
-                self.at += 1
-                value = ("fn", "factorial", (value,))
+                double = self.value(1) == "!"
+                self.at += 1 + double
+                value = ("fn", "factorial2" if double else "factorial", (value,))
             elif sign == "%":
                 self.at += 1
                 value = ("unit", value, "%")

@@ -26,7 +26,10 @@ def is_real_set(tree: tuple) -> bool:
 def same_set(gold: tuple, answer: tuple) -> bool:
     """Compare two sets of reals. Raises NoValue if one of them is none, or its ends are no numbers."""
     ends: list = []
-    tests = [_membership(_named(tree), ends) for tree in (gold, answer)]
+    names: list = []
+    tests = [_membership(_named(tree), ends, names) for tree in (gold, answer)]
+    if len(set(names)) > 1 and any(name[0] != "sym" for name in names):
+        raise NoValue("two quantities")  # f(x) > 2 says nothing of g(x), but a bare variable may have any name
     ends.sort()
     points = [ends[0] - 1, ends[-1] + 1] if ends else [0]
     for low, high in zip(ends, ends[1:]):
@@ -56,15 +59,15 @@ def _number(tree: tuple):
     return value.real
 
 
-def _membership(tree: tuple, ends: list):
-    """A test for one point; adds the tree's endpoints to `ends`."""
+def _membership(tree: tuple, ends: list, names: list):
+    """A test for one point; adds the tree's endpoints to `ends`, and what its inequalities bound to `names`."""
     kind = tree[0]
     if kind == "reals":
         return lambda x: True
     if kind == "empty":
         return lambda x: False
     if kind in ("union", "meet", "minus"):
-        left, right = _membership(tree[1], ends), _membership(tree[2], ends)
+        left, right = _membership(tree[1], ends, names), _membership(tree[2], ends, names)
         if kind == "union":
             return lambda x: left(x) or right(x)
         if kind == "meet":
@@ -78,12 +81,13 @@ def _membership(tree: tuple, ends: list):
         signs = ("<=" if tree[1][0] == "[" else "<", "<=" if tree[1][1] == "]" else "<")
         return _chain((tree[2][0], None, tree[2][1]), signs, ends)
     if kind == "list":
-        tests = [_membership(_named(item), ends) for item in tree[1]]
+        tests = [_membership(_named(item), ends, names) for item in tree[1]]
         gather = any if tree[2] == "or" or not all(item[0] == "rel" for item in tree[1]) else all
         return lambda x: gather(test(x) for test in tests)
     if kind == "rel" and all(sign in _HOLDS for sign in tree[2]):
         variables = [side for side in tree[1] if symbols(side)]
-        if len(variables) == 1 and variables[0][0] == "sym":
+        if len(variables) == 1 and (variables[0][0] == "sym" or all(part[0] == "sym" for part in variables[0][1])):
+            names.append(variables[0])
             return _chain(tuple(None if side is variables[0] else side for side in tree[1]), tree[2], ends)
     raise NoValue(kind)
 

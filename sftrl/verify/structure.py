@@ -12,10 +12,11 @@ from fractions import Fraction
 
 from sftrl.verify.evaluate import NoValue, TooLarge, proportional, same_zeros, symbols
 from sftrl.verify.sets import is_real_set, same_set
-from sftrl.verify.units import same_quantity
+from sftrl.verify.units import same_quantity, within
 
 _NO_SETS = {"num", "sym", "+", "*", "/", "^", "fn", "unit", "list", "matrix", "ratio", "base"}
 _COORDINATES = {"x", "y", "z"}
+ROUNDING = 0.02  # relative; a rounded value written after an exact one must be this close
 MAX_SET = 40  # items of a set: each is compared with each
 
 
@@ -99,10 +100,9 @@ def _without_in(tree: tuple) -> tuple:
 def _assignment(tree: tuple) -> tuple[tuple, tuple] | None:
     """(name, value) of `x = 5`, `5 = x`, `f(x) = 2x`, `A = b c = 5`; None if the relation names nothing."""
     sides, signs = tree[1], tree[2]
-    if any(sign not in ("=", r"\approx") for sign in signs):
+    if any(sign != "=" for sign in signs):
         return None
-    exact = sides[: signs.index(r"\approx") + 1] if r"\approx" in signs else sides
-    for name, value in ((sides[0], exact[-1]), (sides[-1], sides[0])):
+    for name, value in ((sides[0], sides[-1]), (sides[-1], sides[0])):
         if name is not value and _is_name(name) and not ({_head(name)} & symbols(value)):
             return name, value
     return None
@@ -119,10 +119,18 @@ def _head(name: tuple) -> str:
 
 
 def _same_relation(gold: tuple, answer: tuple, tolerance: float | None, strict: bool) -> bool | None:
+    if answer[0] == "rel" and r"\approx" in answer[2]:
+        value, rounded = _last_exact(answer), answer[1][-1]
+        if not within(value, rounded, ROUNDING):
+            return False  # 2/3 = 1.67 is not 2/3
+        return _any([_same(gold, side, None, tolerance, strict) for side in (value, rounded)])
     if gold[0] != "rel":
         found = _assignment(answer)
-        value = found[1] if found else _last_exact(answer)
-        return _same(gold, value, None, tolerance, False)
+        return _same(gold, found[1] if found else answer[1][-1], None, tolerance, False)
+    if r"\approx" in gold[2]:
+        return _any([_same(side, answer, None, tolerance, strict) for side in gold[1]])
+    if not symbols(gold):
+        return _same(gold[1][-1], answer, None, tolerance, False)
     named = _assignment(gold)
     if answer[0] != "rel":
         return _same(named[1], answer, None, tolerance, False) if named else None
@@ -148,8 +156,11 @@ def _same_relation(gold: tuple, answer: tuple, tolerance: float | None, strict: 
 
 
 def _last_exact(relation: tuple) -> tuple:
-    sides, signs = relation[1], relation[2]
-    return sides[signs.index(r"\approx")] if r"\approx" in signs else sides[-1]
+    return relation[1][relation[2].index(r"\approx")]
+
+
+def _any(found: list[bool | None]) -> bool | None:
+    return True if True in found else (None if None in found else False)
 
 
 def _renamed(tree: tuple, old: tuple, new: tuple) -> tuple:

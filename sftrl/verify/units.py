@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from sftrl.verify.evaluate import NoValue, equal, exact, symbols
+from sftrl.verify.evaluate import NoValue, equal, exact, numeric, symbols
 
 # name -> (kind, size); sizes are exact and only compared within a kind
 _SIZES = {
@@ -78,20 +78,19 @@ def same_quantity(gold: tuple, answer: tuple, tolerance: float | None) -> bool |
         scaled = answer
         if factor != 1:
             scaled = ("*", (answer, factor if isinstance(factor, tuple) else ("num", factor)))
-        same = _within(gold, scaled, tolerance) or equal(gold, scaled)
+        same = within(gold, scaled, tolerance) or equal(gold, scaled)
         if same:
             return True
         found = None if same is None else found
     return found
 
 
-def _within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
+def within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
+    """Say whether two constants differ by no more than a relative tolerance; None allows nothing."""
     if tolerance is None:
         return False
-    from sftrl.verify.evaluate import numeric
-
     try:
-        gold, answer = numeric(gold, {}), numeric(answer, {})
+        gold, answer = numeric(split_unit(gold)[0], {}), numeric(split_unit(answer)[0], {})
     except NoValue:
         return False
     return abs(answer - gold) <= tolerance * abs(gold)
