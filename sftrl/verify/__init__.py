@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from sftrl.errors import InputError
 from sftrl.verify import pool
-from sftrl.verify.compare import compare
+from sftrl.verify.compare import ANSWER_TYPES, compare
 from sftrl.verify.evaluate import kinds, symbols
 from sftrl.verify.extract import extract_answer
 from sftrl.verify.latex import clean, readings
@@ -92,7 +92,7 @@ def verify_many(
         timeout: seconds that math-verify may take for one pair.
 
     Raises:
-        InputError: if the lengths differ.
+        InputError: if the lengths differ, or an answer type is unknown.
     """
     n = len(responses)
     if answer_types is None or isinstance(answer_types, str):
@@ -102,6 +102,10 @@ def verify_many(
     for name, values in (("golds", golds), ("answer_types", answer_types), ("choices", choices)):
         if len(values) != n:
             raise InputError(f"{n} responses, but {len(values)} {name}")
+    for kind in set(answer_types) - ANSWER_TYPES - {None}:
+        raise InputError(f"answer type {kind!r} is none of {', '.join(sorted(ANSWER_TYPES))}")
+    if timeout <= 0:
+        raise InputError(f"timeout {timeout} is not positive")
 
     verdicts: list[Verdict | None] = [None] * n
     decided: dict[tuple, Verdict] = {}

@@ -31,7 +31,7 @@ _NUMBER = (
 _LAST_NUMBER = re.compile(rf"(?<![\w.]){_NUMBER}")
 _LEADING = re.compile(rf"\s*(\([A-J]\)|[B-HJ](?![\w'’])|{_NUMBER})")
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_LETTER = re.compile(r"\(([A-J])\)|(?<![\w'’])([B-J])(?![\w'’])")
+_LETTER = re.compile(r"\(([A-J])\)|(?<![\w'’])([B-HJ])(?![\w'’])")
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|[*_)\"]*$)", re.MULTILINE)
 # What cannot end an English sentence: after one of these the response was cut off.
 _OPEN_SIGNS = frozenset("-+=*/^<>,:;({[\\&×·")
@@ -150,7 +150,8 @@ def _last_phrase(response: str) -> int | None:
 
 
 def _is_cut_off(text: str) -> bool:
-    return text[-1:] in _OPEN_SIGNS or text[text.rfind(" ") + 1 :].lower() in _OPEN_WORDS
+    word = text[text.rfind(" ") + 1 :]
+    return text[-1:] in _OPEN_SIGNS or (word.lower() in _OPEN_WORDS and word != "A")  # A may be the choice
 
 
 def _closing(response: str) -> str | None:

@@ -6,6 +6,7 @@ are unharmed.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
@@ -22,27 +23,34 @@ GRACE = 0.5  # seconds after which a worker that did not stop itself in time is 
 
 
 class _Worker:
+    """One child: `job` is the index of its pair, None when idle; past `deadline` it is killed."""
+
     def __init__(self) -> None:
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
-            start_new_session=True,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the parent
         )
         self.buffer = b""
         self.job: int | None = None
         self.ready = False
         self.deadline = time.monotonic() + START_TIMEOUT
 
+    @property
+    def busy(self) -> bool:
+        return self.job is not None or not self.ready
+
     def send(self, job: int, gold: str, answer: str, timeout: float) -> None:
         self.job = job
         self.deadline = time.monotonic() + timeout + GRACE
         request = json.dumps({"gold": gold, "answer": answer, "timeout": timeout}) + "\n"
-        self.process.stdin.write(request.encode())
-        self.process.stdin.flush()
+        with contextlib.suppress(OSError):  # it is gone: reading from it will tell
+            self.process.stdin.write(request.encode())
+            self.process.stdin.flush()
 
     def receive(self) -> str | None:
         """The reply if it is whole; raises EOFError if the worker is gone."""
@@ -59,7 +67,8 @@ class _Worker:
         """End the process; return what it had to say."""
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):  # what was still to be written to it
+            self.process.stdin.close()
         self.process.stdout.close()
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace")
@@ -91,6 +100,9 @@ def decide(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> li
 def _decide(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> list[str]:
     replies = ["timed_out"] * len(pairs)
     waiting = list(range(len(pairs)))[::-1]
+    for worker in [worker for worker in _workers if worker.process.poll() is not None]:
+        _workers.remove(worker)
+        worker.kill()
     while len(_workers) < workers:
         _workers.append(_Worker())
     active = _workers[:workers]
@@ -98,47 +110,43 @@ def _decide(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> l
         with selectors.DefaultSelector() as selector:
             for worker in active:
                 selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-                _next(worker, waiting, pairs, timeout)
-            while any(worker.job is not None for worker in active) or waiting:
-                patience = min(worker.deadline for worker in active if worker.job is not None or not worker.ready)
-                for key, _ in selector.select(max(0.0, patience - time.monotonic())):
-                    worker = key.data
-                    try:
-                        reply = worker.receive()
-                    except EOFError:
-                        worker.deadline = 0.0  # replaced below
-                        continue
-                    if reply is None:
-                        continue
+            while True:
+                for worker in active:
+                    if waiting and not worker.busy:
+                        job = waiting.pop()
+                        worker.send(job, *pairs[job], timeout)
+                if not waiting and all(worker.job is None for worker in active):
+                    return replies
+                patience = min(worker.deadline for worker in active if worker.busy) - time.monotonic()
+                for key, _ in selector.select(max(0.0, patience)):
+                    _receive(key.data, replies)
+                for worker in [worker for worker in active if worker.busy and worker.deadline <= time.monotonic()]:
+                    selector.unregister(worker.process.stdout)
+                    _workers.remove(worker)
+                    said = worker.kill()
                     if not worker.ready:
-                        worker.ready = True
-                    else:
-                        replies[worker.job] = reply
-                        worker.job = None
-                    _next(worker, waiting, pairs, timeout)
-                for i, worker in enumerate(active):
-                    if (worker.job is not None or not worker.ready) and worker.deadline <= time.monotonic():
-                        selector.unregister(worker.process.stdout)
-                        said = worker.kill()
-                        _workers.remove(worker)
-                        if not worker.ready:
-                            raise RuntimeError(f"math-verify's worker did not start:\n{said.strip()}")
-                        fresh = active[i] = _Worker()
-                        _workers.append(fresh)
-                        selector.register(fresh.process.stdout, selectors.EVENT_READ, fresh)
+                        raise RuntimeError(f"math-verify's worker did not start:\n{said.strip()}")
+                    fresh = _Worker()
+                    _workers.append(fresh)
+                    active[active.index(worker)] = fresh
+                    selector.register(fresh.process.stdout, selectors.EVENT_READ, fresh)
     except BaseException:  # Ctrl-C too: a worker left with a job would answer the next call
         _kill_all()
         raise
-    return replies
 
 
-def _next(worker: _Worker, waiting: list[int], pairs: Sequence[tuple[str, str]], timeout: float) -> None:
-    if worker.ready and worker.job is None and waiting:
-        job = waiting.pop()
-        try:
-            worker.send(job, *pairs[job], timeout)
-        except OSError:  # it died while idle: the loop replaces it
-            worker.deadline = 0.0
+def _receive(worker: _Worker, replies: list[str]) -> None:
+    try:
+        reply = worker.receive()
+    except EOFError:
+        worker.deadline = 0.0  # to be replaced; a pair it held has run out of time or memory
+        return
+    if reply is None:
+        return
+    if worker.ready:
+        replies[worker.job] = reply
+        worker.job = None
+    worker.ready = True
 
 
 def _kill_all() -> None:

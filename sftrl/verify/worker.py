@@ -4,7 +4,9 @@ It is run by its path, so that it imports nothing of the package, and it is alon
 killed: math-verify's own timeouts are signals, which neither work in threads nor stop one long big-integer operation.
 """
 
+import contextlib
 import json
+import logging
 import resource
 import signal
 import sys
@@ -55,22 +57,20 @@ def _answer(request: dict) -> str:
 
 
 def main() -> None:
-    import contextlib
-    import logging
-
+    replies, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no reply
     with contextlib.suppress(ValueError, OSError):  # macOS does not know this limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGALRM, _too_long)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a notebook is for the parent, which closes the pipe
     _decide("x+1", "1+x")  # imports, and the parser's tables
-    print(json.dumps("ready"), flush=True)
+    print(json.dumps("ready"), file=replies, flush=True)
     for line in sys.stdin:
         try:
             reply = _answer(json.loads(line))
         except _TooLong:  # the alarm rang while the reply was on its way
             reply = "timed_out"
-        print(json.dumps(reply), flush=True)
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":

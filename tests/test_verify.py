@@ -1,0 +1,228 @@
+"""The verifier's promises to its callers: the labelled table, statuses, order, threads, processes, a light import."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sftrl.errors import InputError
+from sftrl.verify import VERIFIER_VERSION, extract_answer, forget, pool, verify, verify_many
+
+TABLE = Path(__file__).parent / "data" / "verify_cases.jsonl"
+CASES = [json.loads(line) for line in TABLE.read_text().splitlines()]
+# A pair that only math-verify can decide, and its opposite: the exact layer does not know integrals.
+INTEGRAL = r"\boxed{\int_0^1 2x\,dx}"
+
+
+def test_table_is_large_and_balanced():
+    right = sum(case["expected"] for case in CASES)
+    assert len(CASES) >= 400
+    assert min(right, len(CASES) - right) >= 150
+    assert len({json.dumps(case, sort_keys=True) for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("phenomenon", sorted({case["phenomenon"] for case in CASES}))
+def test_labelled_table(phenomenon):
+    cases = [case for case in CASES if case["phenomenon"] == phenomenon]
+    judged = [
+        verify(
+            case["response"],
+            case["gold"],
+            answer_type=case.get("answer_type"),
+            choices=case.get("choices"),
+            tolerance=case.get("tolerance"),
+            timeout=20.0,
+        )
+        for case in cases
+    ]
+    wrong = [case for case, correct in zip(cases, judged, strict=True) if correct != case["expected"]]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "kind", "status"),
+    [
+        (r"\boxed{4}", "4", None, "correct"),
+        (r"\boxed{5}", "4", None, "incorrect"),
+        ("I do not know", "4", None, "unparseable_response"),  # no answer at all
+        (r"\boxed{\text{I cannot say}}", "4", None, "unparseable_response"),  # an answer that is none
+        (r"\boxed{4}", "", None, "unparseable_gold"),
+        (r"\boxed{4}", None, None, "unparseable_gold"),
+        (r"\boxed{4}", "4.5.6", "integer", "unparseable_gold"),
+        (r"\boxed{4}", "x+1", "integer", "unparseable_gold"),  # AIME golds are integers
+        (r"\boxed{4}", "12", "choice", "unparseable_gold"),  # the gold of a choice is its letter
+        (r"\boxed{4}", r"\frac{1}{", None, "unparseable_gold"),
+        (None, "4", None, "unparseable_response"),  # a missing response
+        (r"\boxed{9^{9^{9^{9}}}}", "4", None, "timed_out"),  # nobody can compute it
+    ],
+)
+def test_status(response, gold, kind, status):
+    verdict = verify_many([response], [gold], answer_types=kind, timeout=20.0)[0]
+    assert verdict.status == status
+    assert verdict.correct == bool(verdict) == (status == "correct")
+
+
+def test_unreadable_gold_is_an_error_that_names_it():
+    with pytest.raises(InputError, match="'x\\+1'.*integer"):
+        verify(r"\boxed{4}", "x+1", answer_type="integer")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"golds": ["1", "2"]},
+        {"answer_types": ["integer", None]},
+        {"choices": [None, None]},
+        {"answer_types": "integre"},  # a misspelt type must not quietly mean "infer"
+        {"timeout": 0.0},
+    ],
+)
+def test_slips_of_the_caller_are_errors(arguments):
+    with pytest.raises(InputError):
+        verify_many([r"\boxed{1}"], **{"golds": ["1"], **arguments})
+
+
+def test_choice_beyond_the_options_is_an_unparseable_gold():
+    verdicts = verify_many(["A"] * 2, ["E", "B"], answer_types="choice", choices=[["1", "2"]] * 2)
+    assert [verdict.status for verdict in verdicts] == ["unparseable_gold", "incorrect"]
+
+
+def test_order_and_layers_of_a_mixed_batch():
+    responses = [r"\boxed{1}", INTEGRAL, r"\boxed{9^{9^{9^9}}}", "nothing here", r"\boxed{2}", INTEGRAL]
+    golds = ["1", "1", "7", "1", "1", "2"]
+    verdicts = verify_many(responses, golds, workers=2, timeout=20.0)
+    assert [verdict.status for verdict in verdicts] == [
+        "correct",
+        "correct",
+        "timed_out",
+        "unparseable_response",
+        "incorrect",
+        "incorrect",
+    ]
+    assert [verdict.layer for verdict in verdicts] == [
+        "exact",
+        "math-verify",
+        "exact",
+        "extract",
+        "exact",
+        "math-verify",
+    ]
+    assert verdicts[1].answer == r"\int_0^1 2x\,dx"
+
+
+def test_a_doubtful_pair_is_asked_once(monkeypatch):
+    forget()
+    asked = []
+    monkeypatch.setattr(pool, "decide", lambda pairs, workers, timeout: asked.extend(pairs) or ["equal"] * len(pairs))
+    for _ in range(2):
+        verify_many([INTEGRAL] * 50, ["1"] * 50)
+    assert len(asked) == 1
+    forget()  # the faked word must not outlive this test
+
+
+def test_integers_need_no_worker(monkeypatch):
+    def none_needed(pairs, workers, timeout):
+        assert not pairs
+        return []
+
+    monkeypatch.setattr(pool, "decide", none_needed)
+    verdicts = verify_many([rf"so \boxed{{{i}}}" for i in range(200)], ["7"] * 200, answer_types="integer")
+    assert [verdict.correct for verdict in verdicts] == [i == 7 for i in range(200)]
+
+
+def test_threads():
+    found = {}
+
+    def judge(k):
+        found[k] = verify_many([INTEGRAL, rf"\boxed{{\int_0^{k} 1\,dx}}", r"\boxed{\sqrt{8}}"], ["1", "3", r"2\sqrt2"])
+
+    threads = [threading.Thread(target=judge, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert {k: [v.correct for v in verdicts] for k, verdicts in found.items()} == {
+        k: [True, k == 3, True] for k in range(8)
+    }
+
+
+def _judge_in_child(connection):
+    connection.send([v.status for v in verify_many([INTEGRAL, r"\boxed{1}"], ["2", "1"], timeout=20.0)])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes(method):
+    assert verify(INTEGRAL, "1")  # the parent's worker is up, and must not be the child's too
+    forget()
+    context = multiprocessing.get_context(method)
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_judge_in_child, args=(theirs,))
+    child.start()
+    assert ours.poll(120)
+    assert ours.recv() == ["incorrect", "correct"]
+    child.join(30)
+    assert child.exitcode == 0
+    forget()
+    assert verify(INTEGRAL, "1")
+
+
+def test_a_worker_that_died_is_replaced():
+    assert pool.decide([("1", r"\int_0^1 2x dx")], 1, 20.0) == ["equal"]
+    os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+    pool._workers[0].process.wait()
+    assert pool.decide([("1", r"\int_0^1 2x dx"), ("2", r"\int_0^2 x dx")], 1, 20.0) == ["equal", "equal"]
+
+
+def test_import_is_light_and_the_worker_is_late():
+    code = (
+        "import sys; import sftrl.verify as v; assert v.verify_many([r'\\boxed{1}'], ['1'])[0].correct;"
+        "heavy = {'torch', 'sympy', 'math_verify', 'mpmath', 'transformers'} & set(sys.modules);"
+        "assert not heavy, heavy; assert not v.pool._workers"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_no_worker_outlives_its_parent():
+    code = (
+        "from sftrl.verify import verify, pool; assert verify(r'\\boxed{\\int_0^1 2x dx}', '1', timeout=30.0);"
+        "print(pool._workers[0].process.pid)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
+def test_version_is_a_short_string():
+    assert isinstance(VERIFIER_VERSION, str)
+    assert 0 < len(VERIFIER_VERSION) < 20
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"so \boxed{18}.", "18"),
+        (r"\boxed{3} no wait \boxed{7}", "7"),  # a correction, however close
+        (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),  # escaped braces do not nest
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"\boxed{7} and then \boxed{", "7"),  # the open box was not an answer yet
+        (r"so \boxed{12", None),
+        ("The answer is (C).", "(C)"),
+        ("The answer is $x=1$ or $x=2$.", "x=1, x=2"),
+        ("A: 18", "18"),
+        ("#### -3", "-3"),
+        ("The total is 3.14.", "3.14"),
+        ("<think>maybe 5</think>", None),
+        ("<think>so 5", None),
+        ("Then we add 4 and", None),
+        ("", None),
+    ],
+)
+def test_extract_answer(response, answer):
+    assert extract_answer(response) == answer
