@@ -120,6 +120,14 @@ def test_deduplicate_keeps_the_first_and_says_what_went():
     assert list(two["id"]) == ["e0", "e1", "e2"]
 
 
+def test_the_index_of_a_table_does_not_matter():
+    table = pd.concat([many(30), many(30).assign(id=lambda t: t["id"] + "b")])  # every label twice
+    once = table.reset_index(drop=True)
+    assert deduplicate(table)[0].equals(deduplicate(once)[0])
+    count = lambda texts: [len(text) for text in texts]  # noqa: E731
+    assert clean(table, count_tokens=count, max_tokens=18)[0].equals(clean(once, count_tokens=count, max_tokens=18)[0])
+
+
 def test_deduplicate_takes_problems_too():
     problems = pd.DataFrame({"id": ["a", "b"], "problem": ["Find $x$.", "find x"], "answer": ["1", "1"]})
     assert list(deduplicate(problems)[0]["id"]) == ["a"]

@@ -316,6 +316,7 @@ def test_a_set_of_ones_own_needs_only_columns(tmp_path):
     assert set(loaded["answer_type"]) == {"integer"}
     assert load_problems({**spec, "limit": 2})["answer"].tolist() == ["1", "2"]
     assert load_problems({**spec, "where": {"a": [2, "3"]}})["answer"].tolist() == ["2", "3"]
+    assert len(load_problems({**spec, "sample": 3})) == 3
 
 
 def test_ids_come_from_the_text_and_do_not_move(tmp_path):

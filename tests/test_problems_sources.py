@@ -119,8 +119,27 @@ def test_a_folder_within_the_dataset(hub):
 
 def test_columns_that_nobody_wants_stay_unread(hub):
     configurations(hub, A=[{"q": "x", "image": "y"}])
-    assert list(read_hub(str(hub), ["q", "absent"], config="A", split="test").columns) == ["q"]
-    assert list(read_hub(str(hub), ["q", "absent"], config="A", split="test", limit=1).columns) == ["q"]
+    for limit in (None, 1):
+        rows = read_hub(str(hub), ["q", "absent"], lambda _: [0], [], config="A", split="test", limit=limit)
+        assert list(rows.columns) == ["q"]
+
+
+def test_only_the_rows_picked_are_read_and_keep_their_place(hub):
+    rows = [{"q": f"{i}?", "a": "" if i == 3 else "1", "k": "even" if i % 2 == 0 else "odd"} for i in range(100)]
+    configurations(hub, A=rows[:50], B=rows[50:])
+    spec = {"benchmark": "mine", "hub": str(hub), "config": ["A", "B"], "split": "test", "where": {"k": ["even"]}}
+    spec["columns"] = {"problem": "q", "answer": "a"}
+    every = load_problems(spec)["problem"].tolist()
+    assert every == [f"{i}?" for i in range(0, 100, 2)]
+    drawn = load_problems({**spec, "sample": 20})["problem"].tolist()
+    assert len(set(drawn)) == 20
+    assert set(drawn) < set(every)
+    assert drawn == load_problems({**spec, "sample": 20, "seed": 0})["problem"].tolist()
+    assert drawn != load_problems({**spec, "sample": 20, "seed": 1})["problem"].tolist()
+    with pytest.raises(InputError, match="cannot draw a sample of 51 from 50 rows"):
+        load_problems({**spec, "sample": 51})
+    with pytest.raises(InputError, match="split test, row 4: answer is empty"):
+        load_problems({**spec, "where": {"k": ["odd"]}})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from sftrl.curate.overlap import RULES, overlaps, text_column
+from sftrl.curate.overlap import contamination_table, decontaminate, overlaps, text_column
 from sftrl.curate.text import keyed_hash, normalise
 from sftrl.errors import InputError
 
@@ -75,6 +75,7 @@ def clean(
     """
     if count_tokens is None and (max_tokens is not None or min_tokens > 1):
         raise InputError("a limit in tokens needs `count_tokens`")
+    examples = examples.reset_index(drop=True)
     if max_tokens is not None and max_tokens < min_tokens:
         raise InputError(f"max_tokens={max_tokens} is below min_tokens={min_tokens}")
     prompt, response = (examples[column].fillna("").astype(str) for column in ("prompt", "response"))
@@ -99,7 +100,6 @@ def clean(
         verdicts = verify_many(list(response[left]), list(examples.loc[left, "answer"]), workers=workers)
         wrong = pd.Series([not verdict.correct for verdict in verdicts], examples.index[left], dtype=bool)
         drop(wrong.reindex(examples.index, fill_value=False), "final answer is not the gold answer")
-    examples = examples.copy()
     if count_tokens is not None:
         examples["n_tokens"] = np.asarray(count_tokens(list(response)), dtype=np.int64)
         drop(examples["n_tokens"] < min_tokens, f"fewer than {min_tokens} tokens")
@@ -126,6 +126,7 @@ def deduplicate(table: pd.DataFrame, *, keep: int = 1) -> tuple[pd.DataFrame, pd
     """
     if keep < 1:
         raise InputError(f"keep={keep}: at least one row of each prompt is kept")
+    table = table.reset_index(drop=True)
     prompt = pd.Series(pd.factorize(table[text_column(table)].map(normalise))[0], table.index)
     reason = pd.Series("", table.index)
     if "response" in table:
@@ -137,61 +138,6 @@ def deduplicate(table: pd.DataFrame, *, keep: int = 1) -> tuple[pd.DataFrame, pd
         kept = table["answer"].groupby(prompt).transform("first")
         reason[(reason != "") & table["answer"].notna() & (table["answer"] != kept)] = "same prompt, other answer"
     return table[reason == ""].reset_index(drop=True), _report("deduplicate", reason)
-
-
-def decontaminate(
-    table: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, share: float = 0.5
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop the training rows that overlap with any of the problems. Benchmarks are never changed.
-
-    Returns:
-        The rows kept, and the pairs that `overlaps` found, one row a pair.
-    """
-    pairs = overlaps(table, problems, n=n, share=share)
-    return table[~table["id"].isin(pairs["training_id"])].reset_index(drop=True), pairs
-
-
-def contamination_table(
-    training: dict[str, pd.DataFrame], problems: pd.DataFrame, *, n: int = 8, share: float = 0.5
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count the overlaps of every training set with every benchmark, and of the training sets with each other.
-
-    Args:
-        training: SFT and RL sets by name.
-        problems: benchmark problems, of one or several benchmarks.
-
-    Returns:
-        A table with a row for each training set and benchmark: `training, benchmark, problems` (in the benchmark),
-        `exact, ngram, template` (problems that overlap so, each counted once, by the first of these), `contaminated`
-        (their share of the problems), `rows` (training rows concerned); and the pairs of `overlaps`, with their set in
-        front. A training set stands as a `benchmark` for those before it in `training`.
-    """
-    counts, found = [], []
-    names = list(training)
-    for i, name in enumerate(names):
-        others = {other: _as_problems(training[other], other) for other in names[i + 1 :]}
-        against = pd.concat([*others.values(), problems[["id", "benchmark", "problem"]]], ignore_index=True)
-        pairs = overlaps(training[name], against, n=n, share=share)
-        found.append(pairs.assign(training=name))
-        for benchmark, total in against.groupby("benchmark", sort=False).size().items():
-            of = pairs[pairs["benchmark"] == benchmark]
-            rules = of.groupby("problem_id")["rule"].min().value_counts()  # their names sort by how much leaks
-            counts.append(
-                {
-                    "training": name,
-                    "benchmark": benchmark,
-                    "problems": total,
-                    **{rule: int(rules.get(rule, 0)) for rule in RULES},
-                    "contaminated": rules.sum() / total,
-                    "rows": of["training_id"].nunique(),
-                }
-            )
-    pairs = pd.concat(found, ignore_index=True)
-    return pd.DataFrame(counts), pairs[["training", *pairs.columns.drop("training")]]
-
-
-def _as_problems(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    return pd.DataFrame({"id": table["id"], "benchmark": name, "problem": table[text_column(table)]})
 
 
 def split(examples: pd.DataFrame, held_out: int | float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

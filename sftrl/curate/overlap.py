@@ -65,6 +65,61 @@ def overlaps(training: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, shar
     return pairs[PAIR_COLUMNS]
 
 
+def decontaminate(
+    table: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, share: float = 0.5
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drop the training rows that overlap with any of the problems. Benchmarks are never changed.
+
+    Returns:
+        The rows kept, and the pairs that `overlaps` found, one row a pair.
+    """
+    pairs = overlaps(table, problems, n=n, share=share)
+    return table[~table["id"].isin(pairs["training_id"])].reset_index(drop=True), pairs
+
+
+def contamination_table(
+    training: dict[str, pd.DataFrame], problems: pd.DataFrame, *, n: int = 8, share: float = 0.5
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Count the overlaps of every training set with every benchmark, and of the training sets with each other.
+
+    Args:
+        training: SFT and RL sets by name.
+        problems: benchmark problems, of one or several benchmarks.
+
+    Returns:
+        A table with a row for each training set and benchmark: `training, benchmark, problems` (in the benchmark),
+        `exact, ngram, template` (problems that overlap so, each counted once, by the first of these), `contaminated`
+        (their share of the problems), `rows` (training rows concerned); and the pairs of `overlaps`, with their set in
+        front. A training set stands as a `benchmark` for those before it in `training`.
+    """
+    counts, found = [], []
+    names = list(training)
+    for i, name in enumerate(names):
+        others = {other: _as_problems(training[other], other) for other in names[i + 1 :]}
+        against = pd.concat([*others.values(), problems[["id", "benchmark", "problem"]]], ignore_index=True)
+        pairs = overlaps(training[name], against, n=n, share=share)
+        found.append(pairs.assign(training=name))
+        for benchmark, total in against.groupby("benchmark", sort=False).size().items():
+            of = pairs[pairs["benchmark"] == benchmark]
+            rules = of.groupby("problem_id")["rule"].min().value_counts()  # their names sort by how much leaks
+            counts.append(
+                {
+                    "training": name,
+                    "benchmark": benchmark,
+                    "problems": total,
+                    **{rule: int(rules.get(rule, 0)) for rule in RULES},
+                    "contaminated": rules.sum() / total,
+                    "rows": of["training_id"].nunique(),
+                }
+            )
+    pairs = pd.concat(found, ignore_index=True)
+    return pd.DataFrame(counts), pairs[["training", *pairs.columns.drop("training")]]
+
+
+def _as_problems(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    return pd.DataFrame({"id": table["id"], "benchmark": name, "problem": table[text_column(table)]})
+
+
 def text_column(table: pd.DataFrame) -> str:
     """Return the column that holds what is asked: `prompt` of SFT examples, `problem` of problems."""
     for column in ("prompt", "problem"):

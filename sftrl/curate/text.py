@@ -50,4 +50,4 @@ def keyed_hash(texts: Iterable[str], seed: int, purpose: str) -> np.ndarray:
     it is for the texts that are there when others come in. Different purposes are independent draws.
     """
     key = hash_value({"seed": seed, "purpose": purpose})  # 16 characters, as the hash wants
-    return pd.util.hash_array(np.asarray(list(texts), dtype=object), hash_key=key)
+    return pd.util.hash_array(np.asarray(list(texts), dtype=object), hash_key=key, categorize=False)

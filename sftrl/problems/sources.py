@@ -5,6 +5,7 @@ What the fields mean is for `sftrl.problems` to say.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,8 @@ def _from_arrow(table: pa.Table) -> pd.DataFrame:
 def read_hub(
     hub: str,
     columns: list[str],
+    pick: Callable[[pd.DataFrame], np.ndarray],
+    picked_by: list[str],
     *,
     config: str | list[str] | None = None,
     split: str,
@@ -86,13 +89,18 @@ def read_hub(
     data_dir: str | None = None,
     limit: int | None = None,
 ) -> pd.DataFrame:
-    """Read a dataset of the hub (or a folder of data files, which `load_dataset` takes as well).
+    """Read rows of a dataset of the hub (or of a folder of data files, which `load_dataset` takes as well).
 
     Args:
         hub: its name, or a folder's path.
         columns: the columns that could be wanted; those that are there come back, others (images, say) stay unread.
+        pick: given the columns `picked_by` of all rows, returns the positions of the rows wanted. Only these rows'
+            other columns are brought into memory.
         config: one configuration, or several whose rows are put one after another.
         limit: read no more than so many rows, and with the hub's streaming fetch no more: for sets of many gigabytes.
+
+    Returns:
+        The rows picked, indexed by their positions.
 
     Raises:
         InputError: the dataset, configuration, split or revision cannot be loaded.
@@ -101,23 +109,26 @@ def read_hub(
 
     parts, left = [], limit
     for name in config if isinstance(config, list) else [config]:
-        asked = f"{hub}" + (f" ({name})" if name else "") + f", split {split}"
         try:
             data = datasets.load_dataset(
                 hub, name, split=split, revision=revision, data_dir=data_dir, streaming=limit is not None
             )
-            present = [column for column in columns if column in (data.column_names or columns)]
-            data = data.select_columns(present)
             if left is not None:
-                rows = list(data.take(left))
-                left -= len(rows)
-                parts.append(pd.DataFrame(rows, columns=present, dtype=object))
-            else:
-                parts.append(_from_arrow(data.with_format("arrow")[:]))
+                data = datasets.Dataset.from_list(list(data.take(left)))
+                left -= len(data)
+            parts.append(data.select_columns([column for column in columns if column in data.column_names]))
         except (ValueError, OSError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            asked = hub + (f" ({name})" if name else "") + f", split {split}"
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(f"{asked}: cannot be loaded: {reason[0]}") from error
-    return pd.concat(parts, ignore_index=True)
+    data = datasets.concatenate_datasets(parts)
+    shown = data.select_columns([column for column in picked_by if column in data.column_names])
+    positions = pick(_in_memory(shown) if picked_by else pd.DataFrame(index=range(len(data))))
+    return _in_memory(data.select(positions)).set_axis(positions)
+
+
+def _in_memory(data) -> pd.DataFrame:
+    return _from_arrow(data.with_format("arrow")[:])
 
 
 def as_list(value: object) -> list | None:
