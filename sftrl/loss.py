@@ -271,11 +271,13 @@ def _after_head(model) -> Callable[[Tensor], Tensor] | None:
     if hidden is None or not _same(hidden.float(), seen["entered"].float(), 16 * precision):
         return None
     ramp, logits = seen["left"].float().flatten(), logits.flatten()
-    cap = float(logits[-1])  # the ramp ends where every soft cap is reached
-    slope = float(logits[len(logits) // 2 + 1] / ramp[len(logits) // 2 + 1])
-    for change in (lambda x: x, lambda x: x * (cap / float(ramp[-1])), lambda x: torch.tanh(x * (slope / cap)) * cap):
-        if _same(change(ramp), logits, precision):
-            return change
+    ramp, logits = ramp[ramp != 0], logits[ramp != 0]
+    scale = (logits / ramp).mean()  # over the ramp, so that rounding in bfloat16 averages out
+    cap = logits[-1]  # where the ramp ends, every soft cap is reached
+    if _same(ramp * scale, logits, precision):
+        return lambda x: x if scale == 1 else x * scale
+    if _same(torch.tanh(ramp / cap) * cap, logits, precision):
+        return lambda x: torch.tanh(x / cap) * cap
     return None
 
 

@@ -1,4 +1,4 @@
-"""Beyond the estimate: forecasts for k > n against a known truth; majority votes and the signal of GRPO, by counting."""
+"""Beyond the estimate: forecasts for k > n against a known truth; majority votes and GRPO signal by counting."""
 
 from collections import Counter
 from itertools import combinations
