@@ -78,7 +78,12 @@ rule all:
     default_target: True
 
 
-rule curves_and_figures:
+rule bases:
+    input:
+        [manifest(jobs.base(study, name)) for name in study.families if study.params.families[name].scratch],
+
+
+rule predict:
     input:
         manifests(jobs.predict(study)),
         notebook="notebooks/05_predict.ipynb",

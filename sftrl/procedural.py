@@ -27,14 +27,14 @@ BASE_STYLES = ("direct", "terse", "full")
 TEACHER_STYLES = ("brief", "plain", "careful")
 
 BENCHMARKS = {
-    # name: (format, smallest and largest number of steps). Training texts have 1 to 6 steps.
-    "chain": ("chain", 5, 6),
-    "distract": ("distract", 4, 6),
-    "dials": ("dials", 4, 6),
-    "expression": ("expression", 5, 6),
-    "equation": ("equation", 4, 6),
-    "reversed": ("reversed", 3, 5),  # a template that occurs in no training text
-    "long": ("chain", 7, 8),  # longer than anything trained on
+    # name: (format, smallest and largest number of steps). Training texts have 1 to 5 steps.
+    "chain": ("chain", 4, 5),
+    "distract": ("distract", 4, 5),
+    "dials": ("dials", 4, 5),
+    "expression": ("expression", 4, 5),
+    "equation": ("equation", 3, 5),
+    "reversed": ("reversed", 3, 4),  # a template that occurs in no training text
+    "long": ("chain", 6, 6),  # longer than anything trained on
     "choice": ("choice", 3, 5),
 }
 TRAINING_FORMATS = ("chain", "distract", "dials", "expression", "equation", "choice")
@@ -216,10 +216,11 @@ def solution_text(puzzle: Puzzle, style: str, rng: np.random.Generator | None = 
 
 def _step_text(style: str, step: Step, left: int, right: int, value: int) -> str:
     word = TEACHER_WORDS[step.op]
+    asked, worked = f"{step.left}{step.op}{step.right}", f"{left}{step.op}{right}"
     return {
         "direct": "",
         "terse": f"{step.name}{value};",
-        "full": f"{step.name}={left}{step.op}{right}={value};",
+        "full": f"{step.name}={asked}={worked}={value};" if asked != worked else f"{step.name}={worked}={value};",
         "brief": f"{step.name} {value}. ",
         "plain": f"{step.name} is {left} {word} {right} makes {value}. ",
         "careful": f"{step.name} takes {step.left} {word} {step.right}, is {left} {word} {right} makes {value}. ",
@@ -246,15 +247,15 @@ def benchmark_problems(seed: np.random.SeedSequence, problems: int) -> pd.DataFr
 
 
 def rl_problems(seed: np.random.SeedSequence, problems: int) -> pd.DataFrame:
-    """Return RL training problems of 3 to 6 steps, as rows of the problem schema."""
-    puzzles = _distinct(np.random.default_rng(seed), RL_FORMATS, 3, 6, problems, set(), test=False)
+    """Return RL training problems of 3 to 5 steps, as rows of the problem schema."""
+    puzzles = _distinct(np.random.default_rng(seed), RL_FORMATS, 3, 5, problems, set(), test=False)
     return pd.DataFrame([_problem_row(f"rl-{i}", "rl", puzzle) for i, puzzle in enumerate(puzzles)])
 
 
 def sft_examples(seed: np.random.SeedSequence, examples: int) -> pd.DataFrame:
-    """Return worked examples of 1 to 6 steps in the teacher styles, as rows of the SFT example schema."""
+    """Return worked examples of 1 to 5 steps in the teacher styles, as rows of the SFT example schema."""
     rng = np.random.default_rng(seed)
-    puzzles = _distinct(rng, RL_FORMATS, 1, 6, examples, set(), test=False)
+    puzzles = _distinct(rng, RL_FORMATS, 1, 5, examples, set(), test=False)
     styles = [TEACHER_STYLES[i] for i in rng.integers(len(TEACHER_STYLES), size=examples)]
     return pd.DataFrame(
         {
@@ -273,7 +274,7 @@ def pretraining_examples(
     """Return what a base model is pretrained on, as rows of the SFT example schema.
 
     15 % are lines of single facts such as `7*8=6`, without which the digits are not learned. The rest are problems of
-    1 to 6 steps in the base styles, with wrong steps at `error_rate` and missing or unclosed boxes at `broken_rate`, so
+    1 to 5 steps in the base styles, with wrong steps at `error_rate` and missing or unclosed boxes at `broken_rate`, so
     that the base is able but neither exact nor tidy.
     """
     rng = np.random.default_rng(seed)
@@ -284,10 +285,10 @@ def pretraining_examples(
             response = ";".join(f"{a}{'+-*'[op]}{b}={compute(a, '+-*'[op], b)}" for a, op, b in facts)
             rows.append(("facts?", response, "", "facts"))
             continue
-        puzzle = make_puzzle(rng, TRAINING_FORMATS[rng.integers(len(TRAINING_FORMATS))], int(rng.integers(1, 7)))
+        puzzle = make_puzzle(rng, TRAINING_FORMATS[rng.integers(len(TRAINING_FORMATS))], int(rng.integers(1, 6)))
         if is_test(problem_text(puzzle)):
             continue
-        style = BASE_STYLES[rng.choice(len(BASE_STYLES), p=(0.15, 0.25, 0.6))]
+        style = BASE_STYLES[rng.choice(len(BASE_STYLES), p=(0.1, 0.15, 0.75))]
         response = solution_text(puzzle, style, rng, error_rate)
         if rng.random() < broken_rate:
             box = response.index("\\boxed")
@@ -304,7 +305,7 @@ def tokenizer_texts(seed: np.random.SeedSequence, puzzles: int) -> list[str]:
     texts = []
     for _ in range(puzzles):
         for form in dict.fromkeys(form for form, _, _ in BENCHMARKS.values()):
-            puzzle = make_puzzle(rng, form, int(rng.integers(1, 7)))
+            puzzle = make_puzzle(rng, form, int(rng.integers(1, 6)))
             texts.append(prompt_text(puzzle))
             texts += [solution_text(puzzle, style) for style in BASE_STYLES + TEACHER_STYLES]
     return texts

@@ -1,4 +1,4 @@
-"""From counts to the rows of `results.csv`: Pass@k with intervals and the rates beside it, per benchmark and averaged."""
+"""From counts to rows of `results.csv`: Pass@k with intervals and the rates beside it, by benchmark and averaged."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import average_intervals, majority_at_k, pass_at_k_interval, signal_share
+from sftrl.passk import Interval, average_intervals, majority_at_k, pass_at_k_interval, signal_share
 
 RATES = ["truncated", "unparseable", "empty", "mean_tokens"]
 
@@ -41,24 +41,40 @@ def score_table(
     if absent:
         raise InputError(f"left_out_of_average: {absent[0]!r} is not one of the benchmarks {sorted(known)}")
     rows, intervals = [], {}
+    rates = summary.benchmarks.set_index("benchmark")
     for name, group in summary.problems.groupby("benchmark", sort=False):
         n, c = group["n"].to_numpy(), group["c"].to_numpy()
         intervals[name] = pass_at_k_interval(n, c, k)
-        rates = summary.benchmarks.set_index("benchmark").loc[name]
-        answers = summary.answers[summary.answers["benchmark"] == name]
+        votes = _votes(group, summary.answers[summary.answers["benchmark"] == name], k)
         rows.append(
             {"benchmark": name, "problems": len(group), "samples": int(n.min())}
             | _pass_columns(intervals[name], k)
-            | {f"majority@{size}": float(_majority(group, answers, size).mean()) for size in k}
-            | {"signal_share": float(signal_share(n, c, min(group_size, int(n.min()))).mean())}
-            | {rate: float(rates[rate]) for rate in RATES}
+            | {f"majority@{size}": value for size, value in zip(k, votes, strict=True)}
+            | {"signal_share": signal_share(n, c, min(group_size, int(n.min())))}
+            | rates.loc[name, RATES].astype(float).to_dict()
         )
     table = pd.DataFrame(rows)
     averaged = table[~table["benchmark"].isin(list(left_out_of_average))]
     if averaged.empty:
         raise InputError("left_out_of_average: no benchmark is left to average")
-    means = averaged.drop(columns=["benchmark", "problems", "samples"]).mean().to_dict()
-    interval = average_intervals([intervals[name] for name in averaged["benchmark"]])
-    average = means | _pass_columns(interval, k)
+    average = averaged.drop(columns=["benchmark", "problems", "samples"]).mean().to_dict()
+    average |= _pass_columns(average_intervals([intervals[name] for name in averaged["benchmark"]]), k)
     average |= {"benchmark": "average", "problems": averaged["problems"].sum(), "samples": averaged["samples"].min()}
     return pd.concat([table, pd.DataFrame([average])], ignore_index=True)
+
+
+def _pass_columns(interval: Interval, k: Sequence[int]) -> dict[str, float]:
+    columns = {}
+    for i, size in enumerate(k):
+        for suffix, values in (("", interval.estimate), ("_low", interval.low), ("_high", interval.high)):
+            columns[f"pass@{size}{suffix}"] = float(values[i])
+    return columns
+
+
+def _votes(group: pd.DataFrame, answers: pd.DataFrame, k: Sequence[int]) -> list[float]:
+    """Return the mean majority@k over problems, of which some may have no answer at all."""
+    given = dict(list(answers.groupby("problem_id")))
+    none = answers.iloc[:0]
+    found = [given.get(name, none) for name in group["problem_id"]]
+    counts, correct = ([rows[column].to_numpy() for rows in found] for column in ("count", "correct"))
+    return majority_at_k(counts, correct, list(k), n=group["n"].to_numpy()).mean(axis=0).tolist()

