@@ -19,7 +19,8 @@ def write_part(folder: Path, stem: str, table: pd.DataFrame, schema: pa.Schema) 
     in pandas, DuckDB and Polars as it is. Its own checksums do not cover its footer; a hash of the file does.
     """
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(table, schema, preserve_index=False), buffer, compression="zstd")
+    rows = pa.Table.from_pandas(table, schema, preserve_index=False).replace_schema_metadata()  # no traces of pandas
+    pq.write_table(rows, buffer, compression="zstd")
     content = buffer.getvalue()
     path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     with whole_file(path) as temporary:

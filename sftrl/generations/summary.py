@@ -100,7 +100,7 @@ def _tables(counts: dict, answers: dict, n: int, partial: bool, folder: str | Pa
             f"first {first.benchmark} {first.problem_id} with {first.n}; finish the evaluation or pass partial=True"
         )
     grouped = table.groupby("benchmark", sort=False)
-    total = grouped[COUNTS].sum()
+    total = grouped[COUNTS].agg(lambda column: column.sum(skipna=False))
     benchmarks = pd.DataFrame({"problems": grouped.size(), "samples": grouped["n"].min()})
     benchmarks["partial"] = benchmarks["samples"] < n
     for column in ("truncated", "empty", "unparseable", "timed_out", "tokens"):

