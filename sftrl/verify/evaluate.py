@@ -1,9 +1,9 @@
-"""Decide whether two scalar trees have the same value: exactly by rational arithmetic, else to 50 digits.
+"""Decide whether two scalar trees have the same value: exactly by rational arithmetic, else to 100 digits.
 
 Expressions with variables are compared at sample points. For rational functions the points are large integers and the
 arithmetic exact, so that unequal is proved and equal is wrong with a chance of about the degree in ten thousand a point
-(three points are used). Other closed forms are evaluated with mpmath: values that agree to 40 digits are taken as
-equal, values that differ at two precisions as different, and anything between is left to the next layer.
+(three points are used). Other closed forms are evaluated with mpmath: values that agree to 90 digits are taken as
+equal, values whose difference shows at two precisions as different, anything else is left to the next layer.
 """
 
 import threading
@@ -15,7 +15,8 @@ from math import comb, factorial, gcd, isqrt, lcm, prod
 MAX_BITS = 20_000  # of an exact number: room for 2000!, and a millisecond for a gcd
 MAX_FACTORIAL = 2_000
 MAX_EXPONENT = 10**9  # of a numeric power, and of e
-DIGITS = 50
+DIGITS = 100
+CLOSE = 1e-90  # relative: two numbers this close are one
 CONSTANTS = {"pi", "e", "i"}
 _INTEGRAL = {"floor", "ceil", "factorial", "factorial2", "binomial", "gcd", "lcm"}  # at home on the integers
 _INTEGRAL_NAMES = set("ijklmnpqrstNMK")
@@ -167,21 +168,18 @@ def _same_at(gold: tuple, answer: tuple, point: dict) -> bool | None:
 
 
 def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
-    """Compare two values by size: agreement to 40 digits is equality, difference must show at two precisions."""
+    """Compare two values: agreement to 90 digits is equality, a difference must be the same at two precisions."""
     values = []
-    for digits in (DIGITS, 2 * DIGITS):
+    for digits in (DIGITS, DIGITS + 50):
         a, b = numeric(gold, point, digits), numeric(answer, point, digits)
-        scale, gap = max(abs(a), abs(b)), abs(a - b)
-        if gap <= scale * 10.0 ** (10 - DIGITS):
+        if abs(a - b) <= max(abs(a), abs(b)) * CLOSE:
             return True
-        if gap < scale * 10.0**-20:
-            return None
         values.append((a, b))
     zeros = []
     for once, again in zip(*values, strict=True):
         # What is nothing but rounding error shrinks with more digits; a value, however small, stays.
-        zero = abs(again) <= abs(once) * 10.0 ** (10 - DIGITS)
-        if not zero and abs(again - once) > abs(once) * 10.0**-20:
+        zero = abs(again) <= abs(once) * 1e-40
+        if not zero and abs(again - once) > abs(once) * CLOSE:
             return None
         zeros.append(zero)
     return all(zeros)

@@ -6,7 +6,7 @@ normal form is needed: collect the endpoints, and ask both sets about each and a
 
 import functools
 
-from sftrl.verify.evaluate import DIGITS, NoValue, numeric, symbols
+from sftrl.verify.evaluate import CLOSE, NoValue, numeric, symbols
 
 _INFINITE = {("inf",): 1, ("*", (("num", -1), ("inf",))): -1}
 
@@ -39,8 +39,8 @@ def same_set(gold: tuple, answer: tuple) -> bool:
 
 
 def _order(a, b) -> int:
-    """-1, 0 or 1; two numbers that agree to 40 digits are one."""
-    if abs(a - b) <= max(abs(a), abs(b)) * 10.0 ** (10 - DIGITS):
+    """-1, 0 or 1; two numbers that agree to 90 digits are one."""
+    if abs(a - b) <= max(abs(a), abs(b)) * CLOSE:
         return 0
     return -1 if a < b else 1
 
