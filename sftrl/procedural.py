@@ -28,14 +28,14 @@ TEACHER_STYLES = ("brief", "plain", "careful")
 
 BENCHMARKS = {
     # name: (format, smallest and largest number of steps). Training texts have 1 to 5 steps.
-    "chain": ("chain", 4, 5),
-    "distract": ("distract", 4, 5),
-    "dials": ("dials", 4, 5),
-    "expression": ("expression", 4, 5),
-    "equation": ("equation", 3, 5),
-    "reversed": ("reversed", 3, 4),  # a template that occurs in no training text
+    "chain": ("chain", 3, 4),
+    "distract": ("distract", 3, 4),
+    "dials": ("dials", 3, 4),
+    "expression": ("expression", 5, 6),
+    "equation": ("equation", 3, 4),
+    "reversed": ("reversed", 2, 3),  # a template that occurs in no training text
     "long": ("chain", 6, 6),  # longer than anything trained on
-    "choice": ("choice", 3, 5),
+    "choice": ("choice", 3, 4),
 }
 TRAINING_FORMATS = ("chain", "distract", "dials", "expression", "equation", "choice")
 RL_FORMATS = ("chain", "distract", "dials", "expression", "equation")

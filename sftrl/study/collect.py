@@ -1,8 +1,10 @@
-"""From the jobs of a study to its four small tables: all that figures and judgements read."""
+"""From the jobs of a study to its small tables: all that figures and judgements read; and what they say."""
 
 import pandas as pd
 
 from sftrl.files import read_json, read_table
+from sftrl.predict import analyse, decide, runs_table
+from sftrl.score import powers_of_two
 from sftrl.study import jobs
 from sftrl.study.manifest import require
 from sftrl.study.study import Study
@@ -61,6 +63,30 @@ def rl_curves(study: Study) -> pd.DataFrame | None:
     ]
     columns = ["reward", "entropy", "clipped_ratio", "frac_reward_zero_std", "mean_length"]
     return _joined(logs, ["family", "run", "rl_seed", "step", *columns])
+
+
+def analysis(study: Study, results: pd.DataFrame, predictors: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    """Return what the tables say, by name: how predictors did, where runs have been through RL; a decision, where not.
+
+    A decision ranks the runs of a family that have not been through RL, by generalization loss, if it was measured,
+    and by Pass@k at the largest k that has four samples or more for each draw. Runs that have been through RL
+    calibrate it.
+    """
+    leave_out = study.params.predict.leave_out
+    results = results[~results["run"].isin(leave_out)]
+    runs = runs_table(results, predictors)
+    tables = {"runs": runs}
+    done = runs["post_rl"].notna()
+    if done.any():
+        tables |= analyse(results, predictors, resamples=study.params.predict.resamples, seed=seed)
+    k = max([k for k in powers_of_two(int(results["samples"].min())) if 4 * k <= results["samples"].min()] or [1])
+    named = tuple(name for name in (f"pass@{k}", "generalization_loss") if name in runs and runs[name].notna().all())
+    decisions = [
+        decide(waiting, runs[done] if done.any() else None, predictors=named, seed=seed)
+        for _, waiting in runs[~done].groupby("family", sort=False)
+        if len(waiting) > 1
+    ]
+    return tables | ({"decision": pd.concat(decisions, ignore_index=True)} if decisions else {})
 
 
 def _joined(logs: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame | None:

@@ -43,7 +43,7 @@ class Scratch(Section):
     examples: Count = 60_000
     error_rate: Share = 0.08
     broken_rate: Share = 0.1
-    batch_size: Count = 64
+    batch_size: Count = 32
     learning_rate: Rate = 0.006
     matrix_learning_rate: Rate = 0.02
 
@@ -67,8 +67,8 @@ class Data(Section):
     """What is trained on and tested on. Every source is generated maths or a list of published sets."""
 
     benchmarks: Generated | list[Source]
-    sft: Generated | list[Source]
-    rl: Generated | list[Source]
+    sft: Generated | list[Source] | None = None
+    rl: Generated | list[Source] | None = None
     held_out: Count = 256
     prompt: str = "{problem}"
     max_response_tokens: Count | None = None
@@ -179,6 +179,14 @@ class Params(Section):
     grpo: Grpo | None = None
     evaluation: Evaluation = Evaluation()
     predict: Predict = Predict()
+
+    @model_validator(mode="after")
+    def _data_for_training(self):
+        if self.data.sft is None and any(run.model is None for run in self.runs):
+            raise ValueError("data.sft: missing, and 'runs' has runs with SFT")
+        if self.data.rl is None and self.grpo is not None:
+            raise ValueError("data.rl: missing, and the study has RL (a 'grpo' section)")
+        return self
 
     @model_validator(mode="after")
     def _distinct_runs(self):

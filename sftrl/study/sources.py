@@ -1,9 +1,8 @@
-"""A study's data as its params name it: generated maths, or published sets."""
+"""A study's data: from the sources its params name to the tables that its jobs read."""
 
 import pandas as pd
 
-from sftrl import procedural
-from sftrl.curate import token_counter
+from sftrl import curate, procedural
 from sftrl.errors import InputError
 from sftrl.models import load_tokenizer
 from sftrl.problems import check_examples, check_problems, load_examples, load_problems
@@ -11,45 +10,74 @@ from sftrl.study import jobs
 from sftrl.study.schema import Generated
 from sftrl.study.study import Study
 
+Tables = dict[str, pd.DataFrame]
+
 
 def benchmarks(study: Study) -> pd.DataFrame:
     """Return the benchmark problems, checked."""
     source = study.params.data.benchmarks
     if isinstance(source, Generated):
         return check_problems(procedural.benchmark_problems(study.seed_sequence("benchmarks"), source.procedural))
-    return _several(load_problems, source, check_problems)
+    return check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
 
 
-def sft_examples(study: Study) -> pd.DataFrame:
-    """Return the SFT examples, checked, before any curation."""
-    source = study.params.data.sft
-    if isinstance(source, Generated):
-        return check_examples(procedural.sft_examples(study.seed_sequence("sft"), source.procedural))
-    return _several(load_examples, source, check_examples)
+def training(study: Study) -> Tables:
+    """Return the SFT examples, `sft`, and the RL problems, `rl`, checked; those that the params name."""
+    makers = {
+        "sft": (procedural.sft_examples, load_examples, check_examples),
+        "rl": (procedural.rl_problems, load_problems, check_problems),
+    }
+    tables = {}
+    for name, (generate, load, check) in makers.items():
+        source = getattr(study.params.data, name)
+        if isinstance(source, Generated):
+            tables[name] = check(generate(study.seed_sequence(name), source.procedural))
+        elif source is not None:
+            tables[name] = check(pd.concat([load(spec) for spec in source], ignore_index=True))
+    return tables
 
 
-def rl_problems(study: Study) -> pd.DataFrame:
-    """Return the RL problems, checked, before any curation."""
-    source = study.params.data.rl
-    if isinstance(source, Generated):
-        return check_problems(procedural.rl_problems(study.seed_sequence("rl"), source.procedural))
-    return _several(load_problems, source, check_problems)
+def cleaned(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
+    """Return training tables without what teaches nothing and without repeats; and how much was dropped, and why."""
+    kept, reports = {}, []
+    for name, table in tables.items():
+        if name == "sft":
+            count = curate.token_counter(load_tokenizer(jobs.checkpoint(study, study.families[0], "base")))
+            limit = study.params.data.max_response_tokens
+            table, report = curate.clean(table, count_tokens=count, max_tokens=limit)
+            reports.append(report.assign(table=name))
+        kept[name], report = curate.deduplicate(table)
+        reports.append(report.assign(table=name))
+    columns = ["table", "step", "reason", "dropped"]
+    return kept, pd.concat(reports, ignore_index=True)[columns] if reports else pd.DataFrame(columns=columns)
 
 
-def count_tokens(study: Study):
-    """Return what counts a response's tokens: the first family's tokenizer."""
-    return token_counter(load_tokenizer(jobs.checkpoint(study, study.families[0], "base")))
+def decontaminated(study: Study, tables: Tables, problems: pd.DataFrame) -> tuple[Tables, pd.DataFrame, pd.DataFrame]:
+    """Return training tables without what overlaps with a benchmark problem, the counts, and the pairs that overlap.
+
+    Counted always; dropped unless `data.decontaminate` is false.
+    """
+    if not tables:
+        return tables, pd.DataFrame(), pd.DataFrame()
+    counts, pairs = curate.contamination_table(tables, problems)
+    if study.params.data.decontaminate:
+        tables = {name: curate.decontaminate(table, problems)[0] for name, table in tables.items()}
+    return tables, counts, pairs
 
 
-def check_sizes(study: Study, examples: pd.DataFrame) -> None:
-    """Refuse a grid that asks for more examples than there are, before anything is trained."""
+def held_out(study: Study, tables: Tables, seed: int) -> Tables:
+    """Return the training tables with the held-out SFT examples split off, as `held_out`.
+
+    Raises:
+        InputError: a run of the grid asks for more examples than are left; before anything is trained.
+    """
+    if "sft" not in tables:
+        return tables
+    pool, aside = curate.split(tables["sft"], study.params.data.held_out, seed)
     for name in study.sft_runs:
-        if study.run(name).examples > len(examples):
+        if study.run(name).examples > len(pool):
             raise InputError(
-                f"runs: {name} asks for {study.run(name).examples} examples; {len(examples)} are left after curation "
-                "and the held-out split"
+                f"runs: {name} asks for {study.run(name).examples} examples; {len(pool)} are left after curation and "
+                "the held-out split"
             )
-
-
-def _several(load, specs: list, check) -> pd.DataFrame:
-    return check(pd.concat([load(spec) for spec in specs], ignore_index=True))
+    return tables | {"sft": pool, "held_out": aside}
