@@ -55,6 +55,8 @@ def many(n: int, first: int = 0) -> pd.DataFrame:
         ("10 apples", "11 apples", False),
         ("x < 3", "x > 3", False),
         ("5!", "5", False),
+        ("2 ⊕ 3", "2 ⊗ 3", False),  # signs that nobody thought of
+        ("?", "...", False),  # nothing but punctuation
         ("Найдите x", "Найдите y", False),  # letters of any script
     ],
 )

@@ -130,7 +130,7 @@ def deduplicate(table: pd.DataFrame, *, keep: int = 1) -> tuple[pd.DataFrame, pd
     prompt = pd.Series(pd.factorize(table[text_column(table)].map(normalise))[0], table.index)
     reason = pd.Series("", table.index)
     if "response" in table:
-        again = pd.DataFrame({"prompt": prompt, "response": table["response"].map(normalise)}).duplicated()
+        again = pd.DataFrame({"prompt": prompt, "response": table["response"]}).duplicated()
         reason[again] = "same prompt and response"
     order = (reason == "").groupby(prompt).cumsum()
     reason[(reason == "") & (order > keep)] = "same prompt"

@@ -83,7 +83,7 @@ def contamination_table(
     """Count the overlaps of every training set with every benchmark, and of the training sets with each other.
 
     Args:
-        training: SFT and RL sets by name.
+        training: SFT and RL sets by name, the largest first: each is also compared with those after it.
         problems: benchmark problems, of one or several benchmarks.
 
     Returns:

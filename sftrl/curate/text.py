@@ -26,7 +26,9 @@ SPELLINGS = {
     "ne": "neq",
 }
 SPELLED = re.compile(rf"\\({'|'.join(SPELLINGS)})(?![a-z])")
-TOKEN = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^_=<>%!()\[\]|\\°√∑∫≤≥≠±×÷]")
+TOKEN = re.compile(
+    r"""\\[a-z]+|\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s.,;:?'"`‘’“”]|_"""
+)  # of punctuation, `!` is the factorial
 
 
 def tokens(text: str) -> list[str]:
@@ -39,8 +41,8 @@ def tokens(text: str) -> list[str]:
 
 
 def normalise(text: str) -> str:
-    """Return the text's tokens joined by spaces: equal for texts that read the same."""
-    return " ".join(tokens(text))
+    """Return the text's tokens joined by spaces: equal for texts that read the same. Without any, the text."""
+    return " ".join(tokens(text)) or text.strip()
 
 
 def keyed_hash(texts: Iterable[str], seed: int, purpose: str) -> np.ndarray:
