@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftrl.curate import clean, deduplicate, normalise, select, split
+from sftrl.curate import clean, deduplicate, normalise, select, split, token_counter
 from sftrl.errors import InputError
 
 
@@ -103,6 +103,19 @@ def test_clean_without_limits_counts_nothing_and_keeps_all():
         clean(table, max_tokens=3)
     with pytest.raises(InputError, match="max_tokens=3 is below min_tokens=9"):
         clean(table, count_tokens=len, min_tokens=9, max_tokens=3)
+
+
+def test_a_response_counts_its_own_tokens_and_the_eos():
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1, "?": 2, "<s>": 3, "</s>": 4}, "?"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>")
+    count = token_counter(tokenizer)
+    assert count(["a b a", "", "b"]) == [4, 1, 2]
+    assert count([]) == []
+    assert count(["a b"] * 1001) == [3] * 1001
 
 
 def test_deduplicate_keeps_the_first_and_says_what_went():

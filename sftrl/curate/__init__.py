@@ -40,7 +40,11 @@ def token_counter(tokenizer) -> CountTokens:
     """Return a function that counts the tokens of responses as SFT sees them: the text's own and the EOS token."""
 
     def count(texts: list[str]) -> list[int]:
-        return [len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
+        counts = []
+        for begin in range(0, len(texts), 1000):  # so that no more than these are held as ids
+            ids = tokenizer(texts[begin : begin + 1000], add_special_tokens=False)["input_ids"]
+            counts.extend(len(response) + 1 for response in ids)
+        return counts
 
     return count
 
