@@ -58,6 +58,11 @@ def test_labelled_table(phenomenon):
         (r"\boxed{4}", "x+1", "integer", "unparseable_gold"),  # AIME golds are integers
         (r"\boxed{4}", "12", "choice", "unparseable_gold"),  # the gold of a choice is its letter
         (r"\boxed{4}", r"\frac{1}{", None, "unparseable_gold"),
+        (r"\boxed{4}", "4.5", "integer", "unparseable_gold"),
+        (r"\boxed{1234}", "1,234", "integer", "correct"),
+        (r"\boxed{142}", 142.0, "integer", "correct"),  # a table's float
+        (r"\boxed{4}", float("nan"), None, "unparseable_gold"),  # a table's missing value
+        (r"\boxed{4}", ["4"], None, "unparseable_gold"),
         (None, "4", None, "unparseable_response"),  # a missing response
         (r"\boxed{9^{9^{9^{9}}}}", "4", None, "timed_out"),  # nobody can compute it
     ],
@@ -69,7 +74,7 @@ def test_status(response, gold, kind, status):
 
 
 def test_unreadable_gold_is_an_error_that_names_it():
-    with pytest.raises(InputError, match="'x\\+1'.*integer"):
+    with pytest.raises(InputError, match=r"'x\+1'.*integer"):
         verify(r"\boxed{4}", "x+1", answer_type="integer")
 
 

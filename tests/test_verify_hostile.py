@@ -1,4 +1,4 @@
-"""Hostile responses and golds: each within its time, the worker within its memory, nothing executed, the rest unharmed."""
+"""Hostile responses and golds: each in its time, the worker in its memory, nothing executed, the rest unharmed."""
 
 import time
 from pathlib import Path
@@ -13,33 +13,45 @@ CODE = "__import__('os').system('touch PWNED')"
 
 HOSTILE = [
     # numbers too large to compute
-    "9^{9^{9}}", "9^{9^{9^9}}", "9^{9^{9^{9^9}}}", "(9^{9})^{9^{9}}", "2004!", "(10^{10})!", "10^{10^{10}}!", "((9!)!)!",
-    "(((9!)!)!)!", "99999999999!", r"\binom{10^9}{10^8}", r"\binom{9^{9^9}}{3}", "10^{-10^{10}}", "2^{2^{2^{2^{2^{2}}}}}",
+    "9^{9^{9}}", "9^{9^{9^9}}", "9^{9^{9^{9^9}}}", "(9^{9})^{9^{9}}", "2004!", "(10^{10})!", "10^{10^{10}}!",
+    "((9!)!)!",
+    "(((9!)!)!)!", "99999999999!", r"\binom{10^9}{10^8}", r"\binom{9^{9^9}}{3}", "10^{-10^{10}}",
+    "2^{2^{2^{2^{2^{2}}}}}",
     "1e999999", "1e-999999", "1E" + "9" * 50, r"\sqrt[10^9]{2}", r"\sqrt[0]{2}", r"\exp(10^{20})", "e^{e^{e^{e^{e}}}}",
-    r"\sin(10^{10^{5}})", r"\tan(10^{300})", r"\lfloor 10^{10^{10}}\rfloor", r"\gcd(9^{99999},3)", "5!!!!!!!!", "1000000!!",
+    r"\sin(10^{10^{5}})", r"\tan(10^{300})", r"\lfloor 10^{10^{10}}\rfloor", r"\gcd(9^{99999},3)", "5!!!!!!!!",
+    "1000000!!",
     r"\frac{1}{9^{9^{9^9}}}", r"9^{9^{9^9}}-9^{9^{9^9}}", "(1+x)^{999999}", "(x+y+z)^{2000}", "x^{x^{x^{x^{99999}}}}",
     "2^{n^{n^{n}}}", r"\log_{1}{2}", r"\log 0", "0^0", "0/0", "1/0", r"\frac{1}{x-x}", r"\tan(\pi/2)", "0^{-1}",
     # sums, products, integrals and limits that math-verify would carry out
     r"\sum_{n=1}^{10^{9}} n^{n}", r"\prod_{k=1}^{100000} k!", r"\int_0^1 x^{x^{x}} dx", r"\int \sin(\sin(\sin x)) dx",
     r"\lim_{x\to 0}\sin(1/x)", r"\lim_{n\to\infty} n^{n^{n}}", r"\sum_{n=1}^{\infty} \frac{1}{n^{n}}",
     # long
-    "9" * 1_000_000, "1" * 1999, "1" * 5000, "0." + "1" * 1900, "a" * 2000, "x" * 1999, "1" + "+1" * 900, "1" + "-(1" * 300,
+    "9" * 1_000_000, "1" * 1999, "1" * 5000, "0." + "1" * 1900, "a" * 2000, "x" * 1999, "1" + "+1" * 900,
+    "1" + "-(1" * 300,
     ",".join("123456789" * 40), r"\{" + ",".join(f"\\sqrt{{{i}}}" for i in range(150)) + r"\}", " " * 1900 + "1",
-    "x^" * 300 + "2", r"\pm" * 100 + "1", "1" + r"\pm 1" * 100, "|x|" * 100, "1/" * 500 + "1", "f(" * 200 + "x" + ")" * 200,
+    "x^" * 300 + "2", r"\pm" * 100 + "1", "1" + r"\pm 1" * 100, "|x|" * 100, "1/" * 500 + "1",
+    "f(" * 200 + "x" + ")" * 200,
     # deep
-    "{" * 100_000, "(" * 3000 + "1" + ")" * 3000, "[" * 500 + "1" + "]" * 500, "{" * 900 + "1" + "}" * 900, "-" * 1500 + "1",
+    "{" * 100_000, "(" * 3000 + "1" + ")" * 3000, "[" * 500 + "1" + "]" * 500, "{" * 900 + "1" + "}" * 900,
+    "-" * 1500 + "1",
     r"\frac{" * 5000, r"\sqrt{" * 200 + "2" + "}" * 200, r"\frac{1}{1+" * 60 + "1" + "}" * 60, r"\boxed{" * 300 + "1",
     r"\text{" * 200 + "1" + "}" * 200, "(1,(2," * 100, r"\left(" * 400, "|" * 1000, "2^{" * 200 + "2" + "}" * 200,
     # unclosed and malformed
-    r"\begin{pmatrix}", r"\begin{pmatrix} 1 \\", r"\begin{cases} 1 \end{pmatrix}", r"\begin{", r"\end{pmatrix}", r"\frac", r"\frac{1}",
-    r"\sqrt", r"\sqrt[3]", "^", "_", "x^", "x_", "_{_{_{", "&", "&&&&", "\\", "\\\\", "$", "$$$", "%", "#", "~", "{}", "()", "[]",
-    r"\left", r"\right)", ")(", "}{", "1}{2", "=", "==", "=5=", "<", ",", ",,,", "1,,2", "and", r"\text{}", r"\boxed{}", "x=", "=x",
+    r"\begin{pmatrix}", r"\begin{pmatrix} 1 \\", r"\begin{cases} 1 \end{pmatrix}", r"\begin{", r"\end{pmatrix}",
+    r"\frac", r"\frac{1}",
+    r"\sqrt", r"\sqrt[3]", "^", "_", "x^", "x_", "_{_{_{", "&", "&&&&", "\\", "\\\\", "$", "$$$", "%", "#", "~", "{}",
+    "()", "[]",
+    r"\left", r"\right)", ")(", "}{", "1}{2", "=", "==", "=5=", "<", ",", ",,,", "1,,2", "and", r"\text{}",
+    r"\boxed{}", "x=", "=x",
     # characters
-    "\u200b5", "5\u200b", "\u202e5", "\u2066 5\u2069", "\ufeff5", "\x00", "5\x00", "5\x1b[31m", "\ud800", "\udfff5", "٣", "５", "𝟓",
+    "\u200b5", "5\u200b", "\u202e5", "\u2066 5\u2069", "\ufeff5", "\x00", "5\x00", "5\x1b[31m", "\ud800", "\udfff5",
+    "٣", "５", "𝟓",
     "½", "²", "5²", "∞", "🙂", "５／６", "五", "\u0301" * 500, "é" * 500, "\r\n5", "\t5\v", "\u2028" * 50,
     # code
-    CODE, rf"\text{{{CODE}}}", f"eval({CODE!r})", "().__class__.__bases__[0].__subclasses__()", "lambda: 0", "exit()", "import os",
-    "{{7*7}}", "${7*7}", "`touch PWNED`", "$(touch PWNED)", "'; touch PWNED; '", r"\input{/etc/passwd}", r"\write18{touch PWNED}",
+    CODE, rf"\text{{{CODE}}}", f"eval({CODE!r})", "().__class__.__bases__[0].__subclasses__()", "lambda: 0", "exit()",
+    "import os",
+    "{{7*7}}", "${7*7}", "`touch PWNED`", "$(touch PWNED)", "'; touch PWNED; '", r"\input{/etc/passwd}",
+    r"\write18{touch PWNED}",
     '{"gold": "1"}', '"\n"ready"\n', "\nready\n",
 ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 r"""Decide whether a response gives the gold answer: right, fast, and within bounds of time and memory.
 
-    verify("... so the total is \\boxed{1,234}.", "1234")      # True
-    verify_many(responses, golds, answer_types="integer")       # a Verdict each, in order
+    verify(r"... so the total is \boxed{1,234}.", "1234")     # True
+    verify_many(responses, golds, answer_types="integer")     # a Verdict each, in order
 
 The answer is found (`extract`), then compared in layers. Equal strings and exact arithmetic decide nearly all pairs in
 microseconds (`compare`); what they are not sure of goes to math-verify in a killable process (`pool`). The same pair is
@@ -16,7 +16,8 @@ from sftrl.verify import pool
 from sftrl.verify.compare import ANSWER_TYPES, compare
 from sftrl.verify.evaluate import kinds, symbols
 from sftrl.verify.extract import extract_answer
-from sftrl.verify.latex import clean, readings
+from sftrl.verify.latex import readings
+from sftrl.verify.tokens import clean
 
 __all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "forget", "verify", "verify_many"]
 
@@ -97,6 +98,7 @@ def verify_many(
     n = len(responses)
     if answer_types is None or isinstance(answer_types, str):
         answer_types = [answer_types] * n
+    answer_types = [kind if isinstance(kind, str) else None for kind in answer_types]  # pandas writes None as NaN
     if choices is None:
         choices = [None] * n
     for name, values in (("golds", golds), ("answer_types", answer_types), ("choices", choices)):
@@ -112,8 +114,9 @@ def verify_many(
     open_pairs: dict[tuple, list[int]] = {}
     for i, (response, gold, kind, options) in enumerate(zip(responses, golds, answer_types, choices, strict=True)):
         answer = extract_answer(response)
-        options = None if options is None else tuple(options)
-        key = (gold, answer, kind, options)
+        if not isinstance(gold, str):
+            gold = str(gold) if isinstance(gold, int) or (isinstance(gold, float) and gold == gold) else None
+        key = (gold, answer, kind, None if options is None or isinstance(options, float) else tuple(options))
         verdict = decided.get(key)
         if verdict is None:
             if key in open_pairs:
@@ -136,14 +139,14 @@ _asked: dict[tuple, str] = {}  # what math-verify said, so that the same doubtfu
 
 
 def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> list[str]:
-    new = [pair for pair in pairs if (*pair, timeout) not in _asked]
+    known = {pair: _asked.get((*pair, timeout)) for pair in pairs}
+    new = [pair for pair, reply in known.items() if reply is None]
     replies = pool.decide([(clean(gold), clean(answer)) for gold, answer in new], workers, timeout)
-    said = {(*pair, timeout): reply for pair, reply in zip(new, replies, strict=True)}
-    found = [said.get((*pair, timeout)) or _asked[*pair, timeout] for pair in pairs]
+    known.update(zip(new, replies, strict=True))
     if len(_asked) > MAX_ASKED:
         _asked.clear()
-    _asked.update(said)
-    return found
+    _asked.update({(*pair, timeout): known[pair] for pair in new})
+    return [known[pair] for pair in pairs]
 
 
 def forget() -> None:

@@ -10,8 +10,9 @@ from functools import lru_cache
 
 from sftrl.verify.evaluate import TooLarge
 from sftrl.verify.extract import MAX_LENGTH
-from sftrl.verify.latex import clean, readings
+from sftrl.verify.latex import readings
 from sftrl.verify.structure import same
+from sftrl.verify.tokens import clean
 
 ANSWER_TYPES = {"integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text"}
 
@@ -22,24 +23,17 @@ _SIMPLE = re.compile(
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|textsc|emph|operatorname)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?")
 _LED = re.compile(
-    r"(?:option|choice|answer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:,=-])\s*(.+)", re.DOTALL | re.IGNORECASE
+    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*\S.*"
+    r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
+    re.DOTALL,
 )
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
 _CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
+MAX_PHRASE = 5  # words whose order says nothing
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
-_NOTHING = {
-    "none",
-    "no solution",
-    "no solutions",
-    "no real solutions",
-    "empty set",
-    "empty",
-    "emptyset",
-    "varnothing",
-    "∅",
-}
+_NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
 # Where math-verify reads past what it sees: an ellipsis, a numeral's base, a double factorial.
 _MISREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\d\s*_|!!|\\underbrace")
 
@@ -57,8 +51,10 @@ def compare(
         return "unparseable_gold"
     if kind == "choice":
         return _compare_choice(gold, answer, options)
-    if kind == "integer" and _INTEGER.fullmatch(gold) is None and _simple(clean(gold)) is None:
-        return "unparseable_gold"
+    if kind == "integer" and not _INTEGER.fullmatch(gold):
+        number = _simple(clean(gold).replace(",", ""))
+        if number is None or number.denominator != 1:
+            return "unparseable_gold"
     if answer is None:
         return "unparseable_response"
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
@@ -82,8 +78,8 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         if letter:
             return _status(gold_letter == letter)
         led = _LED.fullmatch(_unwrapped(answer))
-        if led and len(gold_letter) == 1 and gold_letter.isupper():
-            return _status(gold_letter == (led[1] or led[2]).upper())
+        if led and gold_letter.isupper():
+            return _status(gold_letter == (led[1] or led[2] or led[3]))
     time = _times(gold)
     if time:
         return _status(time == _times(answer))
@@ -99,8 +95,10 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         return "timed_out"
     if found:
         return "correct"
-    if _words(gold) and (not gold_trees or not _COMMAND.sub("", gold).strip(" {}()$")):
-        return _status(_text_key(gold) == _text_key(answer))
+    if not (gold_trees and trees) and _words(gold):  # `\text{Bob}` is words; plain `Bob` looks like a product
+        equal = _text_key(gold) == _text_key(answer)
+        if equal or not gold_trees:
+            return _status(equal)
     if not gold_trees:
         return _doubtful(gold, answer)
     if found is False:
@@ -155,7 +153,7 @@ def _simple(text: str) -> Fraction | None:
 
 
 def _squeezed(text: str) -> str:
-    return re.sub(r"(?<!\d)\s+|\s+(?!\d)|\$", "", text).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)|\$", "", text)
 
 
 # -- words and letters
@@ -187,12 +185,13 @@ def _words(text: str) -> list[str]:
 
 def _text_key(text: str) -> tuple[str, ...]:
     plain = _unwrapped(clean(text)).casefold().replace("\\", " ")
-    if " ".join(re.findall(r"\w+|∅", plain)) in _NOTHING:
+    if " ".join(re.findall(r"\w+", plain)) in _NOTHING:
         return ("none",)
     words = re.findall(r"\w+|[^\w\s{}]", plain)
     kept = [word for word in words if word not in _STOP and word not in ".,;:!'\"()"]
-    # "odd n" is "n is odd": the order of a short phrase says nothing, that of a formula does
-    return tuple(sorted(kept)) if all(word.isalpha() for word in kept) else tuple(kept)
+    # "odd n" is "n is odd", and letters are a set; but "odd, even" is not "even, odd", nor a formula its anagram
+    unordered = all(word.isalpha() for word in kept) and ("," not in words or all(len(word) == 1 for word in kept))
+    return tuple(sorted(kept)) if unordered and len(kept) <= MAX_PHRASE else tuple(kept)
 
 
 # -- choices
@@ -207,21 +206,21 @@ def _compare_choice(gold: str, answer: str | None, options: tuple[str, ...] | No
     if answer is None:
         return "unparseable_response"
     answer = clean(answer)
-    letter = _letter(answer)
-    if options is not None:
-        values = [_is_option(option, answer) for option in options]
-        if any(values) and not (letter and not _letter(clean(options[index]))):
-            return _status(values[index])
-    if letter:
-        return _status(letter.upper() == gold_letter)
-    led = _LED.fullmatch(_unwrapped(answer)) or re.fullmatch(
-        r"(?:option|choice)\s+([A-Z])()()", _unwrapped(answer), re.I
-    )
-    if led:
-        return _status((led[1] or led[2]).upper() == gold_letter)
+    letter = _letter(answer) or ""
+    if options is not None and not letter.isupper():
+        # As written first: `5 and 20` may stand beside `20 and 5`, and `8 + 6` beside `14`, as other options.
+        for fold in (str, str.casefold):
+            written = [fold(_squeezed(clean(option))) for option in options]
+            if fold(_squeezed(answer)) in written:
+                return _status(written[index] == fold(_squeezed(answer)))
+    letter = letter.upper()
+    if not letter and (led := _LED.fullmatch(_unwrapped(answer))):
+        letter = led[1] or led[2] or led[3]
+    if letter and (options is None or ord(letter) - ord("A") < len(options)):
+        return _status(letter == gold_letter)
     if options is None:
         return "unparseable_response"
-    return "incorrect"
+    return _status(_is_option(options[index], answer))
 
 
 def _is_option(option: str, answer: str) -> bool:

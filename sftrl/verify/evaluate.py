@@ -93,8 +93,8 @@ def proportional(gold: tuple, answer: tuple) -> Fraction | None:
 def same_zeros(gold: tuple, answer: tuple) -> bool | None:
     """Say whether two expressions vanish at the same points, as two equations of one curve do; None if unsure.
 
-    Where the gold is linear in a variable, points of its curve are found by solving for that one at random values of
-    the others: the answer must vanish there too; and the other way round.
+    Where the gold is linear or quadratic in a variable, points of its curve are found by solving for that one at random
+    values of the others: the answer must vanish there too; and the other way round.
     """
     if proportional(gold, answer):
         return True
@@ -104,20 +104,36 @@ def same_zeros(gold: tuple, answer: tuple) -> bool | None:
 
 
 def _zeros_within(first: tuple, second: tuple, names: list[str]) -> bool | None:
+    """Say whether the second vanishes wherever the first does, by three points found in the first usable variable."""
     for name in names:
         try:
             for k in range(3):
                 point = {other: _large(other, k) for other in names}
-                at = [exact(first, {**point, name: Fraction(x)}) for x in (0, 1, 2)]
-                slope = at[1] - at[0]
-                if slope == 0 or at[2] - at[1] != slope:
-                    raise NoValue("not linear")
-                if exact(second, {**point, name: -at[0] / slope}) != 0:
+                at = [exact(first, {**point, name: Fraction(x)}) for x in range(4)]
+                curve = (at[2] - 2 * at[1] + at[0]) / 2
+                slope = at[1] - at[0] - curve
+                if at[3] - 3 * at[2] + 3 * at[1] - at[0] != 0 or curve == slope == 0:
+                    raise NoValue("neither linear nor quadratic")
+                if curve == 0:
+                    zero = exact(second, {**point, name: -at[0] / slope}) == 0
+                else:
+                    root = ("fn", "root", (("num", slope**2 - 4 * curve * at[0]), ("num", Fraction(2))))
+                    top = ("+", (("num", -slope), root))
+                    zero = _is_zero_at(second, point, name, ("/", top, ("num", 2 * curve)))
+                if not zero:
                     return False
             return True
         except NoValue:
             continue
     return None
+
+
+def _is_zero_at(tree: tuple, point: dict, name: str, root: tuple) -> bool:
+    """Say whether a tree vanishes where `name` has an irrational value: its rounding error shrinks with more digits."""
+    once, again = (
+        abs(numeric(tree, {**point, name: numeric(root, {}, digits)}, digits)) for digits in (DIGITS, DIGITS + 50)
+    )
+    return bool(again <= once * 1e-40)
 
 
 def _large(name: str, k: int) -> Fraction:
@@ -142,14 +158,15 @@ def _equal_sampled(gold: tuple, answer: tuple, names: frozenset[str], integral: 
     names = sorted(names - CONSTANTS)
     found: dict[str, list[bool | None]] = {"positive": [], "integer": [], "general": []}
     for k in range(3):
-        noise = [zlib.crc32(f"{name}{k}".encode()) % 997 / 997 for name in names]
-        found["positive"].append(_same_at(gold, answer, dict(zip(names, [0.2 + 0.7 * k + u / 3 for u in noise]))))
-        integers = [Fraction(1 + (k + 3 * j + int(4 * u)) % 7) for j, u in enumerate(noise)]
-        found["integer"].append(_same_at(gold, answer, dict(zip(names, integers))))
+        noise = {name: zlib.crc32(f"{name}{k}".encode()) % 997 / 997 for name in names}
+        positive = {name: 0.2 + 0.7 * k + u / 3 for name, u in noise.items()}
+        integer = {name: Fraction(1 + (k + 3 * j + int(4 * u)) % 7) for j, (name, u) in enumerate(noise.items())}
+        found["positive"].append(_same_at(gold, answer, positive))
+        found["integer"].append(_same_at(gold, answer, integer))
         if False in found["positive"] and False in found["integer"]:
             return False
-        general = [complex(-0.3 - u, 0.4 * k) for u in noise]
-        found["general"].append(_same_at(gold, answer, dict(zip(names, general))))
+        general = {name: complex(-0.3 - u, 0.4 * k) for name, u in noise.items()}
+        found["general"].append(_same_at(gold, answer, general))
     good = {sort: False not in seen and True in seen for sort, seen in found.items()}
     if all(good.values()):
         return True
@@ -319,6 +336,13 @@ def _numeric(mp, tree: tuple, point: dict):
     raise NoValue(kind)
 
 
+_MPMATH = {
+    name: name for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "exp", "floor", "ceil")
+}
+_MPMATH |= {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "abs": "fabs"}
+_MPMATH |= {"factorial": "factorial", "factorial2": "fac2", "binomial": "binomial"}
+
+
 def _numeric_function(mp, name: str, values: list):
     first = values[0]
     if first and mp.mag(first) > 1000 and name not in ("root", "ln", "log", "abs"):
@@ -331,11 +355,7 @@ def _numeric_function(mp, name: str, values: list):
         return mp.sqrt(first) if values[1] == 2 else mp.power(first, 1 / values[1])
     if name in ("ln", "log"):
         return mp.log(first) / mp.log(values[1]) if len(values) == 2 else mp.log(first)
-    plain = {
-        "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin", "arccos": "acos",
-        "arctan": "atan", "arccot": "acot", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "exp": "exp", "abs": "fabs",
-        "floor": "floor", "ceil": "ceil", "factorial": "factorial", "factorial2": "fac2", "binomial": "binomial",
-    }.get(name)  # fmt: skip
+    plain = _MPMATH.get(name)
     if plain is None or (name in ("floor", "ceil") and mp.im(first)):
         raise NoValue(name)
     return getattr(mp, plain)(*values)

@@ -35,11 +35,11 @@ _LETTER = re.compile(r"\(([A-J])\)|(?<![\w'’])([B-HJ])(?![\w'’])")
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|[*_)\"]*$)", re.MULTILINE)
 # What cannot end an English sentence: after one of these the response was cut off.
 _OPEN_SIGNS = frozenset("-+=*/^<>,:;({[\\&×·")
-_OPEN_WORDS = frozenset(
-    ("a", "an", "and", "are", "as", "at", "be", "because", "by", "for", "from", "get", "have", "if", "in", "is", "let")
-    + ("of", "on", "or", "so", "than", "that", "the", "then", "to", "we", "where", "which", "with", "times", "equals")
-    + ("plus", "minus")
+_CONNECTIVES = (
+    "a an and are as at be because by for from get have if in is let of on or so than that the then to we where which "
+    "with times equals plus minus"
 )
+_OPEN_WORDS = frozenset(_CONNECTIVES.split())
 
 
 def extract_answer(response: str) -> str | None:

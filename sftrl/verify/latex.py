@@ -1,143 +1,22 @@
 r"""Read an answer, in LaTeX or plain text, as a small tree; refuse what is not understood.
 
-A tree is a nested tuple, its first item the kind: `num` (a Fraction), `sym`, `+ * / ^`, `fn` (name, arguments), `unit` (value,
-unit), `group` (brackets, items), `matrix`, `union`, `minus`, `rel` (sides, signs), `list` (items, joint), `pm`, `base`,
-`inf`, `reals`, `empty`. The grammar is strict on purpose: a reading that might be wrong is `Unreadable`, and the answer
-goes to the next layer. `a/bc` and `1,234` have two common readings: `readings` gives both.
+A tree is a nested tuple, its first item the kind: `num` (a Fraction), `sym`, `+ * / ^`, `fn` (name, arguments),
+`unit` (value, unit), `group` (brackets, items), `matrix`, `union`, `meet`, `minus`, `rel` (sides, signs), `list`
+(items, joint), `pm`, `ratio`, `base`, `inf`, `reals`, `empty`. The grammar is strict on purpose: a reading that might
+be wrong is `Unreadable`, and the answer goes to the next layer. `a/bc` and `1,234` have two common readings:
+`readings` gives both.
 """
 
 import re
-import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
-MAX_TOKENS = 400
+from sftrl.verify.tokens import ACCENTS, DOLLAR, MULTIPLES, NOT_UNITS, PREFIXES, WORD_NUMBERS, Unreadable, tokenize
+
 MAX_DEPTH = 30  # nested brackets; each costs a dozen Python frames
-MAX_DIGITS = 400  # of a number: int() of more is slow, and no answer has them
-
-
-class Unreadable(ValueError):
-    """Not in the grammar: nothing is said about the answer."""
-
-
-_UNICODE = {
-    "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ",
-    "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "°": r"^\circ ", "√": " sqrt ", "±": r"\pm ", "∓": r"\mp ",
-    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
-    "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "’": "'", "′": "'",
-    "²": "^2", "³": "^3", "½": r"\frac12 ", "¼": r"\frac14 ", "¾": r"\frac34 ", "€": "\\$", "£": "\\$", "¢": r"\text{ cents}", "\u00a0": " ",
-    "…": r"\ldots ", "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "\t": " ", "\n": " ",
-}  # fmt: skip
-_SPACING = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|quad|qquad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null)"
-    r"(?![A-Za-z])\.?|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
-)
-_THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\!\s*,\s*|\{,\s*\}\s*)(?=\d{3}(?!\d))")
-_DOLLAR = re.compile(r"(?<!\\)\$")
-_TEXT = r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathit|mathsf|operatorname\*?|hbox|mathop|texttt)\s*\{([^{}]*)\}"
-_TOKEN = re.compile(
-    _TEXT
-    + r"|(\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d*\.\d+|\d+\.?)(?:[eE]([-+]?\d{1,6})(?![\d.A-Za-z]))?"
-    r"|(\\[A-Za-z]+|\\.)|([A-Za-z]+)|(<=|>=|!=|==|\*\*|\S)",
-    re.DOTALL,
-)
-_PLAIN = {
-    r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\dbinom": r"\binom", r"\tbinom": r"\binom",
-    r"\leq": "<=", r"\le": "<=", r"\leqslant": "<=", r"\geq": ">=", r"\ge": ">=", r"\geqslant": ">=", r"\lt": "<",
-    r"\gt": ">", r"\neq": "!=", r"\ne": "!=", "==": "=", r"\equiv": "=", r"\times": "*", r"\cdot": "*", r"\ast": "*",
-    r"\div": "/", "**": "^", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]", r"\vert": "|",
-    r"\lvert": "|", r"\rvert": "|", r"\mid": "|", r"\degree": "°", r"\varnothing": r"\emptyset", r"\%": "%",
-    r"\dots": r"\ldots", r"\cdots": r"\ldots", r"\simeq": r"\approx", r"\backslash": r"\setminus", r"\langle": "(",
-    r"\rangle": ")", r"\sim": r"\approx", r"\land": "and", r"\lor": "or", r"\wedge": "and", r"\vee": "or",
-    r"\varphi": r"\phi", r"\varepsilon": r"\epsilon", r"\vartheta": r"\theta", r"\ctg": r"\cot", r"\tg": r"\tan",
-    r"\lg": r"\log", r"\dag": r"\dagger", r"\pounds": "$", r"\euro": "$", r"\$": "$", r"\imath": "i",
-}  # fmt: skip
-_SKIPPED = {
-    r"\!",
-    r"\mathbf",
-    r"\boldsymbol",
-    r"\bm",
-    r"\mathcal",
-    r"\mathit",
-    r"\/",
-    r"\cancel",
-    "`",
-    r"\,",
-    r"\angle",
-    r"\triangle",
-}
-_ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat"}
-_FUNCTIONS = {
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh", "cosh", "tanh", "log", "ln", "exp",
-    "sqrt", "gcd", "lcm", "max", "min",
-}  # fmt: skip
-_SYMBOLS = {
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho",
-    "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi",
-    "Omega", "hbar", "ell", "pi",
-}  # fmt: skip
 _RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in", r"\approx"}
-_WORD_NUMBERS = {
-    word: Fraction(i)
-    for i, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
-    )
-} | {word: Fraction(10 * i) for i, word in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), 3)}
-_MULTIPLES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-# Words after a value that make it another value, or a condition: never a unit.
-_NOT_UNITS = {
-    "not", "no", "if", "when", "where", "for", "with", "otherwise", "more", "less", "than", "least", "most", "mod", "modulo",
-    "base", "half", "dozen", "plus", "minus", "times", "over", "to", "but", "some", "any", "all", "every", "is", "are", "be",
-    "because", "since", "which", "that", "wait", "then", "choice", "option", "remainder", "squared", "cubed", "factorial",
-}  # fmt: skip
-_BARE_UNITS = {
-    "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "hr", "hrs", "lb", "lbs", "oz", "nm", "mph", "kph", "min", "mins", "sec",
-    "day", "deg", "rad", "gal", "sq", "eV", "Hz", "pm", "am", "PM", "AM", "men", "hot", "dog", "cat", "egg", "car", "bag",
-    "box", "pie", "cup", "kid", "boy", "way",
-}  # fmt: skip
-_SHORT_WORDS = {
-    "odd",
-    "yes",
-    "all",
-    "any",
-    "red",
-    "may",
-    "none",
-    "left",
-    "up",
-    "low",
-    "high",
-    "set",
-    "new",
-    "old",
-    "tie",
-}
-_PREFIXES = {
-    "the",
-    "answer",
-    "is",
-    "equals",
-    "therefore",
-    "so",
-    "thus",
-    "hence",
-    "either",
-    "final",
-    "total",
-    "both",
-    "just",
-}
-
-
-def clean(text: str) -> str:
-    """Drop what carries no meaning: invisible characters, math delimiters, spacing commands, a closing full stop."""
-    if not text.isascii():
-        text = "".join(_UNICODE.get(c, c) for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in "\t\n")
-        text = unicodedata.normalize("NFKC", text)
-    text = _THOUSANDS.sub("", text).replace("\\!", "").replace("np.", "")  # Minerva has np.arcsin
-    text = _SPACING.sub(" ", text) if "\\" in text or "~" in text or "$$" in text else text
-    return text.strip().strip("*_").rstrip(".,;: ").strip()
+_FACTORS = {"(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\overline", r"\infty"} | ACCENTS
+NEGATIVE = ("num", Fraction(-1))
 
 
 @lru_cache(maxsize=8192)
@@ -162,83 +41,19 @@ def readings(text: str) -> tuple[tuple, ...]:
     return tuple(trees)
 
 
-def _tokens(text: str, commas: bool) -> list[tuple]:
-    """(kind, value) pairs; kinds: num, sym, word, text (a word inside `\\text`), cmd, op."""
-    tokens: list[tuple] = []
-    depth = 0
-    position = 0
-    while match := _TOKEN.search(text, position):
-        position = match.end()
-        worded, number, exponent, command, letters, sign = match.groups()
-        if worded is not None:
-            inner = worded.strip(" ~$")
-            if len(inner) == 1 and inner.isalpha() and match[0].startswith(("\\mathrm", "\\mathit", "\\operatorname")):
-                tokens.append(("sym", inner))
-            else:
-                tokens += [("text", *t[1:]) if t[0] in ("word", "sym", "fn") else t for t in _tokens(inner, commas)]
-        elif number is not None:
-            if "," in number and (commas or depth):  # in brackets, and in the list reading, commas separate
-                number = number[: number.index(",")]
-                position = match.start() + len(number)
-            if len(number) > MAX_DIGITS:
-                raise Unreadable("too many digits")
-            value = Fraction(re.sub("[ ,]", "", number).rstrip(".") or "0")
-            if exponent and position == match.end():
-                if abs(int(exponent)) > MAX_DIGITS:
-                    raise Unreadable("exponent")
-                value *= Fraction(10) ** int(exponent)
-            tokens.append(("num", value, number))
-        elif letters is not None:
-            tokens += _letters(letters)
-        else:
-            sign = _PLAIN.get(command or sign, command or sign)
-            if sign in _SKIPPED:
-                continue
-            depth += (sign in ("(", "[", r"\{")) - (sign in (")", "]", r"\}"))
-            if sign.isalpha():
-                tokens.append(("word", sign))
-            elif sign[0] == "\\" and sign[1:] in _SYMBOLS:
-                tokens.append(("sym", sign[1:]))
-            elif sign[0] == "\\" and sign != r"\sqrt" and sign[1:] in _FUNCTIONS:
-                tokens.append(("fn", sign[1:]))
-            else:
-                tokens.append(("op", sign))
-        if len(tokens) > MAX_TOKENS:
-            raise Unreadable("too long")
-    return tokens
-
-
-def _letters(letters: str) -> list[tuple[str, object]]:
-    if letters in _FUNCTIONS:
-        return [("fn", letters)]
-    if (
-        letters in ("or", "and")
-        or letters in _BARE_UNITS
-        or letters in _WORD_NUMBERS
-        or letters.lower() in _SHORT_WORDS
-    ):
-        return [("word", letters)]
-    if letters == "pi":
-        return [("sym", "pi")]
-    if letters in ("inf", "infty", "infinity", "oo"):
-        return [("op", r"\infty")]
-    if len(letters) >= 4 or letters.lower() in _PREFIXES | _NOT_UNITS:
-        return [("word", letters)]
-    return [("sym", letter) for letter in letters]
-
-
 class _Parser:
     """Recursive descent, one method a level of the grammar."""
 
     def __init__(self, text: str, commas: bool, tight: bool) -> None:
-        delimiters = len(_DOLLAR.findall(text))
-        self.tokens = _tokens(_DOLLAR.sub(" ", text) if delimiters % 2 == 0 else text, commas)  # an odd one is a price
+        delimiters = len(DOLLAR.findall(text))
+        self.tokens = tokenize(DOLLAR.sub(" ", text) if delimiters % 2 == 0 else text, commas)  # an odd one is a price
         self.at = 0
         self.depth = 0
+        self.bars = 0  # open |
         self.tight = tight
 
     def parse(self) -> tuple:
-        while self.kind() in ("word", "text") and str(self.value()).lower() in _PREFIXES:
+        while self.kind() in ("word", "text") and str(self.value()).lower() in PREFIXES:
             self.at += 1
         if self.is_op(":", r"\approx", "="):
             self.at += 1
@@ -363,11 +178,7 @@ class _Parser:
             return False
         if self.value() == "|":
             return self.bars % 2 == 0
-        return self.value() in {
-            "(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\overline", r"\infty", r"\operatorname",
-        } | _ACCENTS  # fmt: skip
-
-    bars = 0
+        return self.value() in _FACTORS
 
     def power(self) -> tuple:
         base = self.postfix()
@@ -382,7 +193,7 @@ class _Parser:
             exponent = self.script()
             if exponent == ("sym", "'"):
                 base = ("sym", base[1] + "'") if base[0] == "sym" else self.fail("prime")
-                return self.call(base)
+                return base
             if self.is_op("!"):
                 raise Unreadable("ambiguous factorial")
             base = ("^", base, exponent)
@@ -392,9 +203,6 @@ class _Parser:
 
     def fail(self, reason: str) -> tuple:
         raise Unreadable(reason)
-
-    def call(self, name: tuple) -> tuple:
-        return name
 
     def script(self) -> tuple:
         """An exponent: a braced expression, or one token; `x^12` is read as it is meant."""
@@ -475,7 +283,7 @@ class _Parser:
         if value[0] == "group" and len(value[2]) == 1:
             value = value[2][0]
         if value[0] == "num":
-            base = _WORD_NUMBERS.get(label.lower()) or (
+            base = WORD_NUMBERS.get(label.lower()) or (
                 Fraction(label) if label.isdecimal() and len(label) < 3 else None
             )
             if base is None:
@@ -534,18 +342,18 @@ class _Parser:
         if value == r"\overline":
             inner = self.argument()
             return inner if inner[0] == "sym" else self.fail("overline")
-        if value in _ACCENTS:
+        if value in ACCENTS:
             inner = self.argument()
             return ("sym", f"{value} {inner[1]}") if inner[0] == "sym" else self.fail("accent")
         raise Unreadable(f"{value!r}")
 
     def word(self, word: str) -> tuple:
-        number = _WORD_NUMBERS.get(word.lower())
+        number = WORD_NUMBERS.get(word.lower())
         if number is not None:
             return ("num", number)
         if self.kind() is None and self.at == 1:
             raise Unreadable("a word")
-        if self.value() in _RELATIONS or self.kind() is None and self.value(-2) in _RELATIONS:
+        if self.value() in _RELATIONS or (self.kind() is None and self.value(-2) in _RELATIONS):
             return ("sym", word)
         raise Unreadable(f"word {word!r}")
 
@@ -555,10 +363,10 @@ class _Parser:
         while True:
             if self.kind() in ("word", "text") and self.value() not in ("and", "or"):
                 word = str(self.value())
-                if word.lower() in _NOT_UNITS:
+                if word.lower() in NOT_UNITS or word.lower() in WORD_NUMBERS:
                     raise Unreadable(f"{word!r} after a value")
-                if word in _MULTIPLES and not words:
-                    value = ("*", (value, ("num", Fraction(_MULTIPLES[word]))))
+                if word in MULTIPLES and not words:
+                    value = ("*", (value, ("num", Fraction(MULTIPLES[word]))))
                 else:
                     words.append(word)
                 self.at += 1
@@ -704,9 +512,6 @@ class _Parser:
             self.at += 1
         self.take("}")
         return name
-
-
-NEGATIVE = ("num", Fraction(-1))
 
 
 def over(left: tuple, right: tuple) -> tuple:

@@ -5,6 +5,7 @@ normal form is needed: collect the endpoints, and ask both sets about each and a
 """
 
 import functools
+import itertools
 
 from sftrl.verify.evaluate import CLOSE, NoValue, numeric, symbols
 
@@ -32,7 +33,7 @@ def same_set(gold: tuple, answer: tuple) -> bool:
         raise NoValue("two quantities")  # f(x) > 2 says nothing of g(x), but a bare variable may have any name
     ends.sort()
     points = [ends[0] - 1, ends[-1] + 1] if ends else [0]
-    for low, high in zip(ends, ends[1:]):
+    for low, high in itertools.pairwise(ends):
         points += [low, (low + high) / 2] if _order(low, high) else [low]
     points += ends[-1:]
     return all(tests[0](point) == tests[1](point) for point in points)

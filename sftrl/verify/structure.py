@@ -126,7 +126,10 @@ def _same_relation(gold: tuple, answer: tuple, tolerance: float | None, strict: 
         return _any([_same(gold, side, None, tolerance, strict) for side in (value, rounded)])
     if gold[0] != "rel":
         found = _assignment(answer)
-        return _same(gold, found[1] if found else answer[1][-1], None, tolerance, False)
+        value = found[1] if found else answer[1][-1]
+        if not all(_same(value, side, None, None, False) for side in answer[1] if not symbols(side)):
+            return False  # 7 = 5 is not 5
+        return _same(gold, value, None, tolerance, False)
     if r"\approx" in gold[2]:
         return _any([_same(side, answer, None, tolerance, strict) for side in gold[1]])
     if not symbols(gold):
@@ -286,6 +289,8 @@ def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
     parts = [tree[1] if tree[0] == "ratio" else _as_ratio(tree) for tree in (gold, answer)]
     if len(parts[0]) != len(parts[1]):
         return False
+    if ("num", Fraction(0)) in parts[0] + parts[1]:  # a time of day, as 8:00
+        return _in_order(*parts, None)
     (first, *rest), (other_first, *others) = parts
     return _all(
         [same_quantity(("*", (g, other_first)), ("*", (a, first)), None) for g, a in zip(rest, others, strict=True)]

@@ -6,23 +6,38 @@ from sftrl.verify.evaluate import NoValue, equal, exact, numeric, symbols
 
 # name -> (kind, size); sizes are exact and only compared within a kind
 _SIZES = {
-    "length": {"mm": "1/1000", "cm": "1/100", "m": 1, "km": 1000, "inch": "127/5000", "foot": "381/1250", "yard": "1143/1250",
-               "mile": "201168/125"},
+    "length": {"mm": "1/1000", "cm": "1/100", "m": 1, "km": 1000, "inch": "127/5000", "foot": "381/1250"}
+    | {"yard": "1143/1250", "mile": "201168/125"},
     "time": {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
     "mass": {"mg": "1/1000", "gram": 1, "kg": 1000},
     "money": {"cent": "1/100", "dollar": 1},
     "angle": {"degree": 1},
     "volume": {"ml": "1/1000", "liter": 1},
     "percent": {"%": 1},
-}  # fmt: skip
-_ALIASES = {
-    "inches": "inch", "in": "inch", "ft": "foot", "feet": "foot", "yd": "yard", "meter": "m", "metre": "m", "meters": "m",
-    "metres": "m", "centimeter": "cm", "centimetre": "cm", "kilometer": "km", "kilometre": "km", "millimeter": "mm",
-    "millimetre": "mm", "s": "second", "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "g": "gram",
-    "kilogram": "kg", "milligram": "mg", "deg": "degree", "l": "liter", "litre": "liter", "L": "liter", "mL": "ml",
-    "milliliter": "ml", "percent": "%", "pct": "%", "percentage": "%", "¢": "cent", "usd": "dollar", "USD": "dollar",
-    "bucks": "dollar", "mi": "mile", "mins": "minute", "secs": "second",
-}  # fmt: skip
+}
+_SPELLINGS = {
+    "inch": "inches in",
+    "foot": "ft feet",
+    "yard": "yd",
+    "m": "meter metre meters metres",
+    "cm": "centimeter centimetre",
+    "km": "kilometer kilometre",
+    "mm": "millimeter millimetre",
+    "second": "s sec secs",
+    "minute": "min mins",
+    "hour": "h hr hrs",
+    "gram": "g",
+    "kg": "kilogram",
+    "mg": "milligram",
+    "degree": "deg",
+    "liter": "l litre L",
+    "ml": "mL milliliter",
+    "%": "percent pct percentage",
+    "cent": "¢",
+    "dollar": "usd USD bucks",
+    "mile": "mi",
+}
+_ALIASES = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _KNOWN = {name: (kind, Fraction(size)) for kind, sizes in _SIZES.items() for name, size in sizes.items()}
 
 
@@ -31,15 +46,16 @@ def split_unit(tree: tuple) -> tuple[tuple, str]:
     if tree[0] != "unit":
         return tree, ""
     value, inner = split_unit(tree[1])
-    unit = tree[2]
-    if unit not in _KNOWN:
-        unit = _ALIASES.get(unit, unit)
-        if unit not in _KNOWN:
-            lower = unit.lower()
-            unit = next(
-                (u for u in (lower, lower.rstrip("s"), _ALIASES.get(lower)) if u in _KNOWN), None
-            ) or _ALIASES.get(lower.rstrip("s"), lower)
-    return value, unit if not inner or unit in ("", inner) else f"{inner} {unit}"
+    unit = _one_spelling(tree[2])
+    return value, unit if not inner or unit == inner else f"{inner} {unit}"
+
+
+def _one_spelling(unit: str) -> str:
+    lower = unit.lower()
+    for word in (unit, lower, lower.rstrip("s")):
+        if word in _KNOWN or word in _ALIASES:
+            return _ALIASES.get(word, word)
+    return lower
 
 
 def factors(gold_unit: str, answer_unit: str, gold: tuple, answer: tuple) -> list[Fraction | tuple]:

@@ -2,11 +2,11 @@ r"""The verifier against math-verify: speed on the same responses, the layers' s
 
     python tests/bench/bench_verify.py
 
-Speed: both graders judge whole responses, in one process and on one core, in turn; caches of ours are emptied before each
-turn, its worker stays up. Errors: on the labelled table of the tests, on real responses whose labels were read and corrected, and on
-pairs made from benchmark answers by rules, which neither grader was tuned on: rewritten in ways that keep the value,
-and with one digit or sign changed. math-verify gets gold and answer in `\boxed{}`, its best case. Real responses and
-benchmarks are kept beside a developer's checkout; without them the labelled table stands in.
+Speed: both graders judge whole responses, in one process on one core, in turn; the caches of ours are emptied before
+each turn, its worker stays up. Errors: on the labelled table of the tests; on real responses, whose labels were read
+and corrected; and on pairs made by rules from benchmark answers: rewritten in ways that keep the value, and with one
+digit or sign changed. math-verify gets the gold in `\boxed{}` and its default settings. Real responses and benchmarks
+are kept beside a developer's checkout; without them the labelled table stands in.
 """
 
 import json
@@ -26,7 +26,7 @@ TABLE = ROOT / "tests" / "data" / "verify_cases.jsonl"
 REPEATS = 3
 SAMPLES = 256
 PAIRS = 1500  # made by rules, of each sort
-# Golds whose label in the real responses is wrong, with the right label: see tests/data/verify_disagreements.md.
+# Golds whose label in the real responses is wrong, with the right label: see tests/data/verify_disagreements.csv.
 RELABELLED = {("4:30p..", r"4:30 \text{ p.m.}"): True, ("10{,}000", "10000"): True}
 
 
