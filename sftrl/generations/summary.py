@@ -1,5 +1,6 @@
 """`summarise`: the counts that Pass@k and majority vote are computed from, and the rates that stand beside a score."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from sftrl.generations.parts import read_part
 from sftrl.generations.store import Store
 
 TRUNCATED_WARNING = 0.05
-NAN = float("nan")
 COUNTS = ["n", "c", "truncated", "empty", "unparseable", "timed_out", "tokens"]
 
 
@@ -35,7 +35,13 @@ class Summary:
 
 
 def summarise(
-    folder: str | Path, problems: pd.DataFrame, *, n: int | None = None, partial: bool = False, start: int = 0
+    folder: str | Path,
+    problems: pd.DataFrame,
+    *,
+    n: int | None = None,
+    partial: bool = False,
+    start: int = 0,
+    stop: int | None = None,
 ) -> Summary:
     """Count the graded samples of a store.
 
@@ -44,7 +50,8 @@ def summarise(
         problems: the problem rows that count; other problems of the store are left out.
         n: how many samples every problem must have; by default, at least one.
         partial: report a benchmark that has fewer as partial, instead of refusing it.
-        start: leave out samples of a lower index. Adaptive sampling decides by those, so they may not count.
+        start, stop: count only samples with start <= index < stop. After adaptive sampling, start is the size of its
+            pilot, whose samples decided and may not count.
 
     Returns:
         The counts. Nothing is divided by the asked-for n: only by the samples that are there.
@@ -65,7 +72,7 @@ def summarise(
             raise InputError(f"{part}: not graded by this verifier with these gold answers; run grade first")
         rows = rows[["sample_index", "n_tokens", "finish_reason"]].join(grades[["verdict", "answer", "empty"]])
         for name, row in zip(names, rows.itertuples(index=False), strict=True):
-            if name not in counts or row.sample_index < start:
+            if name not in counts or not start <= row.sample_index < (stop or math.inf):
                 continue
             if row.verdict == "unparseable_gold":
                 raise InputError(
@@ -75,7 +82,7 @@ def summarise(
             values = (
                 1,
                 correct,
-                NAN if row.finish_reason is None else row.finish_reason == "length",
+                math.nan if row.finish_reason is None else row.finish_reason == "length",
                 row.empty,
                 row.verdict == "unparseable_response",
                 row.verdict == "timed_out",

@@ -7,7 +7,8 @@
 Both take the same token ids and a seed for each sample, and differ in nothing else that is stored.
 """
 
+from sftrl.sample.adaptive import Adaptive
 from sftrl.sample.evaluate import Drawn, evaluate_samples
 from sftrl.sample.requests import Decoding, Request, Response
 
-__all__ = ["Decoding", "Drawn", "Request", "Response", "evaluate_samples"]
+__all__ = ["Adaptive", "Decoding", "Drawn", "Request", "Response", "evaluate_samples"]

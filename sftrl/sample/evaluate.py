@@ -1,5 +1,6 @@
 """`evaluate_samples`: draw what a store lacks, and write and grade each batch while the next one is drawn."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -11,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sftrl.chat import template_hash
 from sftrl.errors import InputError
-from sftrl.generations import Grader, Store, sample_seed
+from sftrl.generations import Grader, Store, sample_seed, summarise
 from sftrl.models import load_model, load_tokenizer
+from sftrl.sample.adaptive import Adaptive, allocate
 from sftrl.sample.checkpoint import describe, encode_prompts, engine_version, hash_prompts
 from sftrl.sample.local import sample_batches
 from sftrl.sample.requests import Decoding, Request, Response
@@ -51,6 +53,7 @@ def evaluate_samples(
     batch_tokens: int = 65536,
     tensor_parallel_size: int = 1,
     vllm_options: dict | None = None,
+    adaptive: Adaptive | None = None,
     shard: int = 0,
     of: int = 1,
     workers: int = 1,
@@ -79,6 +82,8 @@ def evaluate_samples(
         batch_tokens: tokens of prompts and responses that the `transformers` engine holds at once.
         tensor_parallel_size: the GPUs that share the weights, with vLLM.
         vllm_options: more arguments of `vllm.LLM`, for example `gpu_memory_utilization`.
+        adaptive: spend samples where they narrow Pass@k, instead of n on every problem; n is then the most a problem
+            gets beside the pilot. Count the result with `summarise(..., n=adaptive.k, start=adaptive.pilot)`.
         shard, of: draw only every `of`-th problem, starting with the `shard`-th, in a process of its own.
         workers, timeout: of the verifier: processes, and seconds an answer.
         progress: takes a line every ten seconds; None for silence.
@@ -110,43 +115,72 @@ def evaluate_samples(
         "sampling": {**asdict(decoding), "stop_ids": stop_ids, "seed": seed},
         "engine": engine_version(engine),
     }
-    prompts = encode_prompts(tokenizer, problems.iloc[shard::of], max_tokens, checkpoint.context)
+    mine = problems.iloc[shard::of]
+    prompts = encode_prompts(tokenizer, mine, max_tokens, checkpoint.context)
+
+    @functools.cache
+    def loaded():  # only once something is missing
+        if not isinstance(model, str | Path):
+            return model
+        if engine == "transformers":
+            return load_model(model, revision, dtype)
+        return load_vllm(
+            model,
+            revision=revision,
+            dtype=dtype,
+            context=max(map(len, prompts.values())) + max_tokens,
+            tensor_parallel_size=tensor_parallel_size,
+            options=vllm_options,
+        )
+
+    drawn = Drawn()
     with Store.open(folder, key, shard=shard, of=of) as store, Writer(store, grader, tokenizer) as writer:
-        requests = [
-            Request(*name, sample_seed(seed, *name), prompts[name[:2]]) for name in store.missing(list(prompts), n)
-        ]
-        drawn = Drawn()
-        if requests:
-            if engine == "vllm":
-                if isinstance(model, str | Path):
-                    context = max(map(len, prompts.values())) + max_tokens
-                    parallel = {"tensor_parallel_size": tensor_parallel_size, "options": vllm_options}
-                    model = load_vllm(model, revision=revision, dtype=dtype, context=context, **parallel)
-                batches = sample_with_vllm(model, requests, decoding)
-            else:
-                if isinstance(model, str | Path):
-                    model = load_model(model, revision, dtype)
-                batches = sample_batches(model.eval(), requests, decoding, batch_tokens)
-            drawn = _draw(batches, len(requests), writer, progress)
-        writer.finish()
+
+        def draw(counts: int | list[int]) -> None:
+            missing = store.missing(list(prompts), counts)
+            requests = [Request(*name, sample_seed(seed, *name), prompts[name[:2]]) for name in missing]
+            if requests and engine == "vllm":
+                _draw(sample_with_vllm(loaded(), requests, decoding), len(requests), writer, drawn, progress)
+            elif requests:
+                batches = sample_batches(loaded().eval(), requests, decoding, batch_tokens)
+                _draw(batches, len(requests), writer, drawn, progress)
+            writer.finish()
+
+        if adaptive:
+            draw(adaptive.pilot)
+            draw(_plan(folder, problems, mine, adaptive, n))
+        else:
+            draw(n)
     return drawn
 
 
-def _draw(batches: Iterable[list[Response]], total: int, writer: Writer, progress: Callable | None) -> Drawn:
+def _plan(folder: str | Path, problems: pd.DataFrame, mine: pd.DataFrame, adaptive: Adaptive, most: int) -> list[int]:
+    """Say how many samples, the pilot's included, each of a shard's problems shall have."""
+    pilot = summarise(folder, mine, n=adaptive.pilot, stop=adaptive.pilot).problems
+    counts = pd.Series(adaptive.pilot, index=pilot.index)
+    for benchmark, group in pilot.groupby("benchmark"):
+        everywhere = int((problems["benchmark"].astype(str) == benchmark).sum())
+        counts[group.index] += allocate(group["c"], everywhere, adaptive, most)
+    return counts.tolist()
+
+
+def _draw(
+    batches: Iterable[list[Response]], total: int, writer: Writer, drawn: Drawn, progress: Callable[[str], None] | None
+) -> None:
     """Hand every batch to the writer, and tell how far it is."""
-    drawn, began = Drawn(), time.perf_counter()
-    told = began
+    began = told = time.perf_counter()
+    samples = tokens = 0
     for batch in batches:
         writer.add(batch)
+        samples += len(batch)
+        tokens += sum(len(response.tokens) for response in batch)
         now = time.perf_counter()
-        drawn.samples += len(batch)
-        drawn.tokens += sum(len(response.tokens) for response in batch)
-        drawn.seconds = now - began
-        if progress and (now - told > PROGRESS_SECONDS or drawn.samples == total):
-            told = now
-            left = drawn.seconds * (total - drawn.samples) / drawn.samples
+        if progress and (now - told > PROGRESS_SECONDS or samples == total):
+            told, seconds = now, now - began
             progress(
-                f"{drawn.samples:,} of {total:,} samples, {drawn.tokens / drawn.seconds:,.0f} tokens/s, "
-                f"{left / 60:.1f} min left"
+                f"{samples:,} of {total:,} samples, {tokens / seconds:,.0f} tokens/s, "
+                f"{seconds * (total - samples) / samples / 60:.1f} min left"
             )
-    return drawn
+    drawn.samples += samples
+    drawn.tokens += tokens
+    drawn.seconds += time.perf_counter() - began

@@ -1,0 +1,99 @@
+"""Adaptive sampling, an option: spend samples on the problems where they narrow the interval of a benchmark's Pass@k.
+
+Two stages (Stein 1945, doi 10.1214/aoms/1177731088). A pilot of a few samples a problem says where Pass@k is still
+uncertain; from it alone follows how many fresh samples each problem gets. **Only the fresh samples count.** Given the
+pilot, their numbers are constants, so every problem's estimate is unbiased, and so is their mean; intervals hold as
+for numbers fixed beforehand. Counting the pilot too would not be right: a problem that failed all of it is sampled
+less, its bad luck is then averaged out less than a lucky problem's, and the mean comes out too low or too high.
+
+The pilot's samples are the first of the store, so the plan is made again from the store whenever it is needed.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+from sftrl.errors import InputError
+from sftrl.passk import pass_at_k
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """What to reach: each benchmark's mean Pass@k with an interval over samples of at most +- `half_width`.
+
+    Attributes:
+        k: of Pass@k; every problem gets at least 2k fresh samples, without which its variance has no unbiased estimate.
+        half_width: of the interval over samples, as a share (0.01 is one point).
+        pilot: samples a problem that decide and do not count.
+        level: of the interval.
+    """
+
+    k: int
+    half_width: float
+    pilot: int = 16
+    level: float = 0.95
+
+    def __post_init__(self):
+        if self.k < 1 or self.pilot < 1 or self.half_width <= 0 or not 0 < self.level < 1:
+            raise InputError(f"adaptive: k and pilot are at least 1, half_width above 0, level in (0, 1), not {self}")
+
+
+def allocate(correct: ArrayLike, problems: int, adaptive: Adaptive, most: int) -> NDArray[np.int64]:
+    """Say how many fresh samples each problem of one benchmark shall get.
+
+    The fewest in total for which the expected variance of the mean Pass@k is small enough, where the expectation is
+    over each problem's success rate given its pilot (Jeffreys prior; chosen here).
+
+    Args:
+        correct: right answers in the pilot, shape (own problems,): those of this shard.
+        problems: all problems of the benchmark; each shard takes its part of the allowed variance.
+        most: the greatest number for a problem; if even that does not suffice, all problems get it.
+
+    Returns:
+        Shape (own problems,), each from 2k to `most`.
+
+    Raises:
+        InputError: `most` is below 2k.
+    """
+    if most < 2 * adaptive.k:
+        raise InputError(f"n: {most} samples are fewer than adaptive sampling needs, 2k = {2 * adaptive.k}")
+    kinds, kind, counts = np.unique(np.asarray(correct), return_inverse=True, return_counts=True)
+    sizes = np.unique(np.geomspace(2 * adaptive.k, most, 24).round().astype(int))
+    variance = np.array([[expected_variance(int(c), adaptive.pilot, adaptive.k, int(n)) for n in sizes] for c in kinds])
+    allowed = (adaptive.half_width / stats.norm.ppf(0.5 + adaptive.level / 2)) ** 2 * problems * counts.sum()
+
+    def best(
+        price: float,
+    ) -> NDArray[np.int64]:  # each kind's size where a sample costs 1 and a unit of variance `price`
+        return np.argmin(sizes + price * variance, axis=1)
+
+    def reached(price: float) -> bool:
+        return counts @ variance[np.arange(len(kinds)), best(price)] <= allowed
+
+    low, high = 0.0, 1e12
+    if not reached(high):
+        return np.full(len(kind), most)
+    for _ in range(100):
+        middle = np.sqrt(low * high) if low else high * 1e-3
+        low, high = (low, middle) if reached(middle) else (middle, high)
+        if high < 1e-6 or (low and high / low < 1.0001):
+            break
+    return sizes[best(high)][kind]
+
+
+@functools.cache
+def expected_variance(c: int, pilot: int, k: int, n: int) -> float:
+    """Return the expected sampling variance of Pass@k from n fresh samples, given c right of the pilot.
+
+    With success rate p, the estimate is 1 - F, where F is unbiased for (1 - p)^k: its variance is E[F^2] - (1 - p)^2k.
+    Over the Beta posterior of p, the count of right answers is beta-binomial and (1 - p)^2k has a closed mean.
+    """
+    a, b = c + 0.5, pilot - c + 0.5
+    right = np.arange(n + 1)
+    fail = 1 - pass_at_k(n, right, k)
+    mean = math.exp(special.betaln(a, b + 2 * k) - special.betaln(a, b))
+    return max(0.0, float(stats.betabinom.pmf(right, n, a, b) @ fail**2) - mean)
