@@ -4,7 +4,6 @@ import pandas as pd
 
 from sftrl import curate, procedural
 from sftrl.errors import InputError
-from sftrl.models import load_tokenizer
 from sftrl.problems import check_examples, check_problems, load_examples, load_problems
 from sftrl.study import jobs
 from sftrl.study.schema import Generated
@@ -39,6 +38,8 @@ def training(study: Study) -> Tables:
 
 def cleaned(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
     """Return training tables without what teaches nothing and without repeats; and how much was dropped, and why."""
+    from sftrl.models import load_tokenizer  # imports torch, which most readers of a study never need
+
     kept, reports = {}, []
     for name, table in tables.items():
         if name == "sft":

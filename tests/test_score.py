@@ -1,0 +1,67 @@
+"""Scores are the exact Pass@k of the counts, and the average is the unweighted mean of its benchmarks."""
+
+import pandas as pd
+import pytest
+
+from sftrl.errors import InputError
+from sftrl.generations import Summary
+from sftrl.passk import pass_at_k
+from sftrl.score import powers_of_two, score_table
+
+
+def summary(counts: dict[str, list[tuple[int, int]]]) -> Summary:
+    problems, answers = [], []
+    for benchmark, pairs in counts.items():
+        for i, (n, c) in enumerate(pairs):
+            name = {"benchmark": benchmark, "problem_id": f"{benchmark}-{i}"}
+            problems.append(name | {"n": n, "c": c})
+            answers += [name | {"answer": "1", "correct": True, "count": c}] if c else []
+    problems = pd.DataFrame(problems)
+    benchmarks = pd.DataFrame({"benchmark": list(counts)})
+    for i, rate in enumerate(("truncated", "unparseable", "empty", "mean_tokens")):
+        benchmarks[rate] = [0.1 * i + j for j in range(len(counts))]
+    columns = ["benchmark", "problem_id", "answer", "correct", "count"]
+    return Summary(benchmarks, problems, pd.DataFrame(answers, columns=columns))
+
+
+COUNTS = {"easy": [(8, 8), (8, 6), (8, 7)], "hard": [(8, 0), (8, 1), (8, 0)], "choice": [(8, 2), (8, 3), (8, 1)]}
+
+
+def test_rows_are_pass_at_k_of_each_benchmark_and_their_mean():
+    table = score_table(summary(COUNTS), k=[1, 2, 8], group_size=8).set_index("benchmark")
+    for name, pairs in COUNTS.items():
+        n, c = zip(*pairs, strict=True)
+        for k in (1, 2, 8):
+            assert table.loc[name, f"pass@{k}"] == pytest.approx(pass_at_k(n, c, k).mean())
+            low, high = table.loc[name, f"pass@{k}_low"], table.loc[name, f"pass@{k}_high"]
+            assert low <= table.loc[name, f"pass@{k}"] <= high
+    names = list(COUNTS)
+    for column in ("pass@1", "pass@8", "truncated", "mean_tokens", "signal_share"):
+        assert table.loc["average", column] == pytest.approx(table.loc[names, column].mean())
+    assert (table.loc["average", "problems"], table.loc["average", "samples"]) == (9, 8)
+
+
+def test_a_benchmark_left_out_keeps_its_row_but_not_its_part():
+    table = score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=["choice"]).set_index("benchmark")
+    assert "choice" in table.index
+    assert table.loc["average", "pass@1"] == pytest.approx(table.loc[["easy", "hard"], "pass@1"].mean())
+    assert table.loc["average", "problems"] == 6
+
+
+def test_samples_are_the_smallest_of_a_benchmark():
+    table = score_table(summary({"a": [(8, 1), (4, 1)]}), k=[1, 4], group_size=8)
+    assert table.loc[0, "samples"] == 4
+    with pytest.raises(InputError, match="k = 8"):
+        score_table(summary({"a": [(8, 1), (4, 1)]}), k=[8], group_size=8)
+
+
+def test_leaving_out_what_is_not_there_or_all():
+    with pytest.raises(InputError, match="'mcq' is not one of"):
+        score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=["mcq"])
+    with pytest.raises(InputError, match="no benchmark is left"):
+        score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=list(COUNTS))
+
+
+@pytest.mark.parametrize(("n", "ks"), [(1, [1]), (4, [1, 2, 4]), (6, [1, 2, 4]), (64, [1, 2, 4, 8, 16, 32, 64])])
+def test_powers_of_two(n, ks):
+    assert powers_of_two(n) == ks

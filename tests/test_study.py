@@ -1,0 +1,175 @@
+"""A study's params: every slip is named before anything runs; jobs depend on what they read and on nothing else."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sftrl.errors import InputError
+from sftrl.study import Study, jobs
+from sftrl.study.schema import check
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def smoke(**changes) -> dict:
+    values = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        place = values
+        for section in sections:
+            place = place[section]
+        if value is ...:
+            del place[key]
+        else:
+            place[key] = value
+    return values
+
+
+def study(**changes) -> Study:
+    return Study(check(smoke(**changes), "test"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda p: p.stem)
+def test_committed_params_are_valid_and_named_by_their_file(path):
+    assert Study.load(path).name == path.stem
+
+
+SLIPS = [
+    # an unknown key, at the top and inside a section, with the nearest known one
+    ({"grpoo": {}}, "grpoo: unknown key (did you mean 'grpo'?)"),
+    ({"sft__learning_rat": 0.1}, "sft.learning_rat: unknown key (did you mean 'learning_rate'?)"),
+    # YAML reads 1e-5 as text, and papermill passes it on
+    ({"sft__learning_rate": "1e-5"}, "sft.learning_rate: '1e-5' is not a number; YAML reads it as text, write 1.0e-05"),
+    ({"grpo__steps": "many"}, "grpo.steps: 'many' is not a number"),
+    # sizes that cannot be
+    ({"grpo__group_size": 1}, "grpo.group_size: 1 should be greater than or equal to 2"),
+    ({"sft__batch_size": -4}, "sft.batch_size: -4 should be greater than or equal to 1"),
+    ({"evaluation__top_p": 1.5}, "evaluation.top_p: 1.5 should be less than or equal to 1"),
+    ({"evaluation__samples": 2.5}, "evaluation.samples: 2.5 should be a valid integer"),
+    # a missing section, and a missing key in one
+    ({"families": ...}, "families: missing"),
+    ({"grpo__steps": ...}, "grpo.steps: missing"),
+    # values out of a list
+    ({"evaluation__engine": "sglang"}, "evaluation.engine: 'sglang' should be 'transformers' or 'vllm'"),
+    # what does not go together
+    ({"runs": [{"selection": "random"}]}, "runs.0: a run needs 'selection', 'examples' and 'epochs'"),
+    ({"runs": [{"selection": "random", "examples": 8, "epochs": 1}] * 2}, "'runs' holds 'random-8-1ep' twice"),
+    ({"families": {"x": {}}}, "families.x: give either 'model' or 'scratch'"),
+    ({"data__rl": ...}, "data.rl: missing, and the study has RL"),
+    ({"data__prompt": "Solve it."}, "data: 'prompt' must contain {problem}"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), SLIPS, ids=[m[:40] for _, m in SLIPS])
+def test_slip_is_named(change, message):
+    with pytest.raises(InputError) as error:
+        check(smoke(**change), "params/x.yaml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("params/x.yaml: ")
+
+
+def test_several_slips_are_all_named():
+    with pytest.raises(InputError, match=r"(?s)sft\.batch_size.*grpo\.steps"):
+        check(smoke(sft__batch_size=0, grpo__steps=0), "x")
+
+
+@pytest.mark.parametrize("text", ["study: [", "- a list"])
+def test_a_file_that_is_no_mapping(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"x\.yaml"):
+        Study.load(tmp_path / "x.yaml")
+
+
+def test_unknown_names_are_named():
+    plan = study()
+    for call in (
+        lambda: plan.run("random-9k-1ep"),
+        lambda: plan.family("gpt"),
+        lambda: plan.rl_seed("post_rl", "base", 7),
+        lambda: jobs.evaluate(plan, "llama-smoke", "post_training", "base"),
+        lambda: jobs.evaluate(plan, "llama-smoke", "post_sft", "base", shard=2, of=2),
+        lambda: jobs.sft(plan, "llama-smoke", "base"),
+    ):
+        with pytest.raises(InputError):
+            call()
+
+
+LABELS = [
+    ({"selection": "random", "examples": 10_000, "epochs": 3}, "random-10k-3ep"),
+    ({"selection": "shortest", "examples": 250, "epochs": 1}, "shortest-250-1ep"),
+    ({"selection": "mixed", "examples": 1500, "epochs": 1, "learning_rate": 2.0e-5}, "mixed-1500-1ep-lr2e-05"),
+    ({"selection": "random", "examples": 8, "epochs": 1, "data_seed": 3}, "random-8-1ep-d3"),
+    ({"name": "mine", "model": "some/model"}, "mine"),
+]
+
+
+@pytest.mark.parametrize(("run", "label"), LABELS, ids=[label for _, label in LABELS])
+def test_labels(run, label):
+    assert list(study(runs=[run]).runs) == ["base", label]
+
+
+def test_settings_of_a_job_hold_what_it_reads_and_nothing_else():
+    run, family = "random-64-1ep", "llama-smoke"
+
+    def settings(plan: Study) -> dict:
+        return {
+            "base": jobs.base(plan, family).settings,
+            "curate": jobs.curate(plan).settings,
+            "sft": jobs.sft(plan, family, run).settings,
+            "grpo": jobs.grpo(plan, family, run, 0).settings,
+            "post_sft": jobs.evaluate(plan, family, "post_sft", run).settings,
+        }
+
+    def changed(**changes) -> set[str]:
+        before, after = settings(study()), settings(study(**changes))
+        return {name for name in before if before[name] != after[name]}
+
+    assert changed(grpo__learning_rate=0.5) == {"grpo"}
+    assert changed(sft__learning_rate=0.5) == {"sft"}
+    assert changed(evaluation__samples=8) == {"post_sft"}
+    assert changed(evaluation__samples_post_rl=8) == set()
+    assert changed(data__held_out=16) == {"curate"}
+    assert changed(seed=5) == {"base", "curate", "sft", "grpo", "post_sft"}
+    # another run of the grid changes no job of this one
+    assert changed(runs=[*smoke()["runs"], {"selection": "longest", "examples": 8, "epochs": 1}]) == set()
+
+
+def test_seeds_differ_by_use_and_repeat():
+    plan = study()
+    uses = [("sft", "llama-smoke", r) for r in plan.runs] + [
+        ("grpo", "llama-smoke", r, s) for r in plan.runs for s in (0, 1)
+    ]
+    seeds = [plan.seed(*use) for use in uses]
+    assert len(set(seeds)) == len(seeds)
+    assert seeds == [study().seed(*use) for use in uses]
+    assert study(seed=1).seed("sft") != plan.seed("sft")
+
+
+class TestFromNotebook:
+    """What papermill injects stands in a cell headed `# Parameters`; papermill itself only warns of unknown names."""
+
+    cells = ("", 'study = "smoke"\nsft = None\nfamilies = None', "from sftrl.study import Study")
+
+    def test_reads_the_params_file(self):
+        plan = Study.from_notebook({"In": list(self.cells), "study": "smoke", "sft": None})
+        assert plan.name == "smoke"
+
+    def test_a_section_takes_the_place_of_the_files(self):
+        plan = Study.from_notebook({"In": [], "study": "smoke", "seed": 9, "grpo": {"steps": 1}})
+        assert (plan.params.seed, plan.params.grpo.steps, plan.params.grpo.group_size) == (9, 1, 8)
+
+    def test_given_families_the_sections_are_the_whole_study(self):
+        values = smoke(study="quick", grpo=..., evaluation__samples=5)
+        plan = Study.from_notebook({"In": []} | values)
+        assert plan.params.grpo is None  # though params/quick.yaml has one
+        assert plan.params.evaluation.samples == 5
+
+    def test_an_unknown_injected_name_is_refused(self):
+        injected = '# Parameters\nstudy = "smoke"\nrnu = "x"\n'
+        with pytest.raises(InputError, match=r"^rnu: this notebook has no such parameter"):
+            Study.from_notebook({"In": [*self.cells[:2], injected, ""], "study": "smoke", "rnu": "x"})
+
+    def test_no_such_study(self):
+        with pytest.raises(InputError, match=r"params/nope\.yaml"):
+            Study.from_notebook({"In": [], "study": "nope"})
