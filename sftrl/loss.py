@@ -25,7 +25,9 @@ from torch import Tensor
 from sftrl.chat import encode_example
 from sftrl.errors import InputError
 
-CHUNK_LOGITS = 2**22  # logits held at once: 16 MiB in float32
+# Tokens a forward pass and logits at once. On a CPU, what fits its caches is fastest; a GPU wants large products.
+TOKEN_BUDGET = {"cpu": 1024, "gpu": 16_384}
+CHUNK_LOGITS = {"cpu": 2**21, "gpu": 2**26}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ResponseLoss:
     n_tokens: int  # response tokens, EOS included
     n_bytes: int  # UTF-8 bytes of the response texts
     entropy: float  # of the next-token distribution, mean over response tokens, nats
-    token_accuracy: float  # share of response tokens that were the most likely one
+    token_accuracy: float  # share of response tokens than which none was likelier
     per_example: pd.DataFrame
     skipped: tuple[str, ...]  # ids of the examples left out as too long
 
@@ -72,7 +74,7 @@ def response_loss(
     tokenizer,
     examples: Sequence[Mapping] | pd.DataFrame,
     *,
-    token_budget: int = 8192,
+    token_budget: int | None = None,
     max_length: int | None = None,
     too_long: Literal["error", "skip"] = "error",
 ) -> ResponseLoss:
@@ -82,7 +84,8 @@ def response_loss(
         model: a causal language model of transformers, on any device, in any dtype.
         tokenizer: its tokenizer; `sftrl.chat.encode_example` says what tokens an example becomes.
         examples: rows with `id, prompt, response`.
-        token_budget: the most tokens, padding included, of one forward pass; a longer example goes alone.
+        token_budget: the most tokens, padding included, of one forward pass; a longer example goes alone. Default:
+            1,024 on CPU, 16,384 elsewhere.
         max_length: the most tokens of an example, if fewer than the model's context.
         too_long: what to do with an example beyond that: raise, or leave it out and list it in `skipped`.
 
@@ -90,12 +93,14 @@ def response_loss(
         InputError: no example left; one without a field, without response or too long; a loss that is not finite. It
             names the example.
     """
+    place = "cpu" if model.device.type == "cpu" else "gpu"
+    token_budget = TOKEN_BUDGET[place] if token_budget is None else token_budget
     if token_budget < 1:
         raise InputError(f"token_budget = {token_budget}: a batch needs at least one token")
     encoded, skipped = _encode(model, tokenizer, examples, max_length, too_long)
     totals = np.zeros((len(encoded), 3))  # nll, entropy and right tokens, summed
     with _evaluating(model), torch.inference_mode():
-        score = _scorer(model)
+        score = _scorer(model, CHUNK_LOGITS[place] // model.config.get_text_config().vocab_size)
         for batch in _batches([len(example.ids) for example in encoded], token_budget):
             ids, rows, columns = _pad([encoded[i] for i in batch], tokenizer.eos_token_id)
             ids, places = ids.to(model.device), (rows.to(model.device), columns.to(model.device))
@@ -200,8 +205,8 @@ def _evaluating(model) -> Iterator[None]:
         model.train(training)
 
 
-def _scorer(model) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
-    """Return what gives (tokens, 3) for the tokens at (rows, columns) of padded ids: see `_score`."""
+def _scorer(model, chunk: int) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
+    """Return what gives (tokens, 3), as `_score` does, for the tokens at (rows, columns) of padded ids."""
     after_head = _after_head(model)
     if after_head is None:
         warnings.warn(
@@ -222,23 +227,22 @@ def _scorer(model) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
         rows, columns = places
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state[rows, columns - 1]
         targets = ids[rows, columns]
-        size = max(1, CHUNK_LOGITS // model.config.get_text_config().vocab_size)
-        parts = zip(hidden.split(size), targets.split(size), strict=True)
+        parts = zip(hidden.split(max(1, chunk)), targets.split(max(1, chunk)), strict=True)
         return torch.cat([_score(after_head(head(states).float()), right) for states, right in parts])
 
     return chunked
 
 
 def _score(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return nll, entropy and whether the target was the most likely token: (tokens, 3). Overwrites the logits."""
-    top, best = logits.max(dim=-1)
-    logits -= top[:, None]
+    """Return nll, entropy and whether no token was likelier than the target: (tokens, 3). Overwrites the logits."""
+    logits -= logits.amax(dim=-1, keepdim=True)
     log_odds = logits.gather(1, targets[:, None])[:, 0]
     odds = logits.exp()
     total = odds.sum(dim=-1)
-    # Entropy is log(total) - mean logit; a logit of -inf has no weight in it.
-    mean = torch.linalg.vecdot(odds, logits.clamp_(min=torch.finfo(logits.dtype).min)) / total
-    return torch.stack([total.log() - log_odds, total.log() - mean, (best == targets).float()], dim=1)
+    mean = torch.linalg.vecdot(odds, logits) / total
+    if mean.isnan().any():  # 0 * -inf: a token ruled out has no part in the entropy
+        mean = torch.linalg.vecdot(odds, logits.clamp_(min=torch.finfo(logits.dtype).min)) / total
+    return torch.stack([total.log() - log_odds, total.log() - mean, (log_odds == 0).float()], dim=1)
 
 
 def _after_head(model) -> Callable[[Tensor], Tensor] | None:

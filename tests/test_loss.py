@@ -149,7 +149,7 @@ def test_batches_order_and_padding_do_not_matter(side, budget, examples):
 def test_no_batch_exceeds_the_budget_and_no_logits_the_chunk(examples, monkeypatch):
     model, tokenizer = model_of(), tokenizer_of()
     reference = response_loss(model, tokenizer, examples)
-    monkeypatch.setattr(loss, "CHUNK_LOGITS", 10 * model.config.vocab_size)
+    monkeypatch.setitem(loss.CHUNK_LOGITS, "cpu", 10 * model.config.vocab_size)
     passes, rows = [], []
     model.model.register_forward_pre_hook(lambda m, a, options: passes.append(options["input_ids"]), with_kwargs=True)
     model.lm_head.register_forward_hook(lambda m, inputs, output: rows.append(output.numel() // output.shape[-1]))
@@ -185,9 +185,7 @@ def test_generation_markers_mark_the_same_tokens(examples):
     for example in examples:
         ids, prompt = encode_example(tokenizer, example["prompt"], example["response"])
         turns = [{"role": "user", "content": example["prompt"]}, {"role": "assistant", "content": example["response"]}]
-        marked = tokenizer.apply_chat_template(
-            turns, return_dict=True, return_assistant_tokens_mask=True
-        )
+        marked = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
         assert marked["input_ids"] == ids
         assert marked["assistant_masks"] == [int(at >= prompt) for at in range(len(ids))]
 

