@@ -73,6 +73,8 @@ def _of_results(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
         pool = judged["pool"].iloc[0]
         runs = pools(runs_table(results, predictors, mixed="mark"))[pool]
         of_rl = judged[(judged["target"] == "post_rl") & (judged["pool"] == pool)]
+        if of_rl["r2"].isna().all():  # too few runs for any of the rest
+            return figures
         figures["scatter"] = scatter(runs, of_rl, headline(list(of_rl["predictor"])))
         figures["strength"] = strength(judged, ceiling)
         if of_rl["predictor"].str.fullmatch(r"pass@\d+").sum() > 1:

@@ -2,10 +2,9 @@
 
 import pandas as pd
 
-from sftrl.errors import InputError
 from sftrl.predict.ceiling import noise_ceiling
 from sftrl.predict.compare import compare, regret
-from sftrl.predict.judge import LEAST, judge
+from sftrl.predict.judge import judge
 from sftrl.predict.table import pools, runs_table
 
 
@@ -28,7 +27,7 @@ def analyse(
         results: rows of `results.csv`.
         predictors: rows of `predictors.csv`, or None.
         names: predictors to judge; default: all that the tables hold.
-        only: pools to use, by name; default: every pool with enough runs.
+        only: pools to use, by name; default: all.
         per_benchmark: also judge each benchmark on its own (predictor and outcome both of that benchmark), as pool
             `benchmark:NAME`, over all runs.
         mixed: what to do with runs from different evaluation settings, as in `runs_table`.
@@ -43,9 +42,6 @@ def analyse(
         several = [b for b in pd.unique(results["benchmark"]) if b != "average"]
         for name in several if len(several) > 1 else []:
             found[f"benchmark:{name}"] = runs_table(results, predictors, benchmark=name, mixed=mixed)
-    found = {name: pool for name, pool in found.items() if pool["post_rl"].notna().sum() >= LEAST}
-    if not found:
-        raise InputError(f"analyse: no pool has {LEAST} runs with an RL result")
     how = {"level": level, "resamples": resamples, "seed": seed}
     judged, compared, regrets, ceilings = [], [], [], []
     for name, pool in found.items():

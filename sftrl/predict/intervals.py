@@ -12,7 +12,7 @@ Chosen here, by measured coverage (docs/statistics.md). A perfect rank correlati
 """
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 
 def correlation_interval(
@@ -66,23 +66,29 @@ def normal_error(kind: str, value: float, n: int) -> float:
 def multiple_r2_interval(r2: float, n: int, features: int, level: float = 0.95) -> tuple[float, float]:
     """Interval for the squared multiple correlation of a regression on several features, normal theory.
 
-    The sample value is pulled up by every feature, so the interval may lie wholly below it. Found by inverting the
-    sampling distribution: given the features, F is noncentral, with a noncentrality spread as chi-squared.
+    The sample value is pulled up by every feature, so the interval may lie wholly below it. Found by inverting its
+    sampling distribution: R²/(1-R²) is ((z + t c)² + d) / e, with z standard normal, c², d and e chi-squared with
+    n-1, features-1 and n-1-features degrees of freedom, and t² = rho²/(1-rho²). z, c and d are drawn, once for all.
     """
-    spread = stats.chi2.ppf((np.arange(200) + 0.5) / 200, n - 1)
     rest = n - 1 - features
     if not np.isfinite(r2) or rest < 1:
         return float("nan"), float("nan")
-    f = min(r2, 1 - 1e-9) / (1 - min(r2, 1 - 1e-9)) * rest / features
+    rng = np.random.default_rng(0)
+    z, c = rng.standard_normal(1000), np.sqrt(rng.chisquare(n - 1, 1000))
+    d = rng.chisquare(features - 1, 1000) if features > 1 else 0.0
+    ratio = r2 / max(1 - r2, 1e-12)
 
     def below(rho2: float) -> float:
         """Chance of a sample value below the one seen, if rho2 were true."""
-        return float(stats.ncf.cdf(f, features, rest, spread * rho2 / (1 - rho2)).mean())
+        explained = (z + np.sqrt(rho2 / (1 - rho2)) * c) ** 2 + d
+        return float(special.chdtrc(rest, explained / max(ratio, 1e-12)).mean())
 
     def end(chance: float) -> float:
-        low, high = 0.0, 1 - 1e-6
+        low, high = 0.0, 1 - 1e-9
         if below(low) <= chance:
             return 0.0
+        if below(high) >= chance:
+            return 1.0
         return float(optimize.brentq(lambda rho2: below(rho2) - chance, low, high, xtol=1e-4))
 
     return end(0.5 + level / 2), end(0.5 - level / 2)

@@ -68,15 +68,15 @@ def judge(
         seed: of the splits and permutations. The same seed gives every predictor the same ones.
 
     Returns:
-        One row per predictor; `note` says in words what could not be measured and why, and the numbers are then empty.
+        One row per predictor; `note` says in words what could not be measured and why (too few runs, a predictor that
+        is missing or the same for all), and the numbers are then empty. `left_out` names the runs that lack a value.
     """
     predictors = predictor_names(runs) if predictors is None else list(predictors)
     if not predictors:
         raise InputError("judge: no predictor to judge")
     need(runs, ["family", "run", target], "runs")
-    known = int(runs[target].notna().sum())
-    if known < LEAST:
-        raise InputError(f"judge: {known} runs with a {target} in pool {pool!r}; at least {LEAST} are needed")
+    marked = ", ".join(runs.loc[runs["marked"] != "", "run"]) if "marked" in runs else ""
+    remark = f"evaluated in other settings than most: {marked}" if marked else ""
     rows = []
     for name in predictors:
         sample = sample_of(runs, name, target)
@@ -85,7 +85,7 @@ def judge(
         if note is None:
             row |= _within(sample, level, resamples, seed) | _halves(sample, splits, seed) | _leave_one_out(sample)
         row["left_out"] = ", ".join(sample.left_out)
-        row["note"] = note or ""
+        row["note"] = note or remark
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -153,7 +153,8 @@ def unfit(sample: Sample, name: str, target: str) -> str | None:
     least = LEAST + sample.x.shape[1] - 1
     if sample.size < least:
         missing = f"; missing for {', '.join(sample.left_out)}" if sample.left_out else ""
-        return f"{len(sample.y)} runs have {name} and {target}; at least {least} are needed{missing}"
+        both = target if name == target else f"{name} and {target}"
+        return f"runs with {both}: {len(sample.y)}; at least {least} are needed{missing}"
     if measures.flat(measures.centred(sample.y, sample.groups)):
         return f"{target} is the same for all runs"
     if measures.flat(measures.centred(sample.x.T, sample.groups)).any():
@@ -205,10 +206,10 @@ def _within(sample: Sample, level: float, resamples: int, seed: int) -> dict:
         most = int(change.idxmax())
         row["influential_run"] = " ".join(sample.runs.loc[most, ["family", "run"]].astype(str))
         row["r2_without_it"] = float(less["pearson"][most] ** 2)
-    return row | _permutation(sample, resamples, seed)
+    return row | permutation_p(sample, resamples, seed)
 
 
-def _permutation(sample: Sample, resamples: int, seed: int) -> dict[str, float]:
+def permutation_p(sample: Sample, resamples: int, seed: int) -> dict[str, float]:
     """Two-sided p-values: the share of relabellings, the true one included, that correlate as much as was seen."""
     x = measures.centred(sample.x.T, sample.groups).T
     y = measures.centred(sample.y, sample.groups)
