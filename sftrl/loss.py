@@ -103,8 +103,7 @@ def response_loss(
         score = _scorer(model, CHUNK_LOGITS[place] // model.config.get_text_config().vocab_size)
         for batch in _batches([len(example.ids) for example in encoded], token_budget):
             ids, rows, columns = _pad([encoded[i] for i in batch], tokenizer.eos_token_id)
-            ids, places = ids.to(model.device), (rows.to(model.device), columns.to(model.device))
-            values = score(ids, places).double().cpu().numpy()
+            values = score(ids, rows, columns).double().cpu().numpy()
             for part, owner in zip(np.split(values, _borders(rows)), batch, strict=True):
                 totals[owner] = part.sum(axis=0)
                 if not np.isfinite(totals[owner, 0]):
@@ -205,7 +204,7 @@ def _evaluating(model) -> Iterator[None]:
         model.train(training)
 
 
-def _scorer(model, chunk: int) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
+def _scorer(model, chunk: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return what gives (tokens, 3), as `_score` does, for the tokens at (rows, columns) of padded ids."""
     after_head = _after_head(model)
     if after_head is None:
@@ -214,19 +213,17 @@ def _scorer(model, chunk: int) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tens
             stacklevel=3,
         )
 
-        def whole(ids: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
-            rows, columns = places
-            logits = model(input_ids=ids, use_cache=False).logits[rows, columns - 1]
-            return _score(logits.float(), ids[rows, columns])
+        def whole(ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+            logits = model(input_ids=ids.to(model.device), use_cache=False).logits[rows, columns - 1].float()
+            return _score(logits, ids[rows, columns].to(logits.device))
 
         return whole
 
     body, head = model.get_decoder(), model.get_output_embeddings()
 
-    def chunked(ids: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
-        rows, columns = places
-        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[rows, columns - 1]
-        targets = ids[rows, columns]
+    def chunked(ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        hidden = body(input_ids=ids.to(model.device), use_cache=False).last_hidden_state[rows, columns - 1]
+        targets = ids[rows, columns].to(hidden.device)
         parts = zip(hidden.split(max(1, chunk)), targets.split(max(1, chunk)), strict=True)
         return torch.cat([_score(after_head(head(states).float()), right) for states, right in parts])
 

@@ -13,7 +13,8 @@ Variances (chosen here; docs/passk-and-loss.md derives them and measures the cov
 
 A few problems decide these sums where nearly all are solved, or nearly none, and they may be missing from the data. A
 beta distribution with the first two moments of the problems' success rates stands in for them: both is never less
-than what it implies, and samples leans on it the more, the fewer problems contribute (and alone where 2k > n).
+than what it implies, and samples leans on it the more, the fewer problems contribute (and alone where 2k > n). A
+difference leans in the same way on the sampling noise of its two sides.
 
 From variance to interval: Wilson's interval with the number of trials that would have this variance (as survey
 statistics does; Korn and Graubard 1998), with Student's t for the normal quantile. It stays within the possible
@@ -22,6 +23,7 @@ values, is lopsided near their ends, and has a width where all counts are 0.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -170,6 +172,9 @@ def _interval(values, samples, between, n, ks, one: bool, level: float, over: Ov
         variance = np.maximum(values.var(axis=0, ddof=1) - samples, between)
     else:
         variance = np.maximum(values.var(axis=0, ddof=1), between + samples)
+        if lowest < 0:  # of two noisy variances, the larger is too large: lean on it as `samples` does on the stand-in
+            count = _count(np.square(values))
+            variance = (count * values.var(axis=0, ddof=1) + STAND_IN * variance) / (count + STAND_IN)
     estimate, variance = values.mean(axis=0), variance / problems
     freedom, trials = (np.broadcast_to(x, estimate.shape) for x in (freedom, trials))
     if one:
@@ -182,12 +187,16 @@ def _variances(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64]
     fails = fail_ratio(n[:, None], c[:, None], ks)
     twice = np.minimum(2 * ks, n[:, None])
     each = fails**2 - fail_ratio(n[:, None], c[:, None], twice)
-    # How many problems the sum of `each` amounts to, as Kish counts unequal weights.
-    squares = np.square(each).sum(axis=0)
-    count = np.divide(np.square(each.sum(axis=0)), squares, out=np.zeros(len(ks)), where=squares > 0)
+    count = _count(each)
     count[2 * ks > n.min()] = 0
     sampling, between = _stand_in(n, c, ks)
     return (count * each.mean(axis=0) + STAND_IN * sampling) / (count + STAND_IN), between
+
+
+def _count(parts: NDArray) -> NDArray[np.float64]:
+    """Return how many problems the sum over them amounts to, as Kish counts unequal weights: 0 where all are 0."""
+    squares = np.square(parts).sum(axis=0)
+    return np.divide(np.square(parts.sum(axis=0)), squares, out=np.zeros_like(squares), where=squares > 0)
 
 
 def _stand_in(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -208,7 +217,12 @@ def _stand_in(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64],
     sizes, weights = np.unique(np.quantile(n, np.linspace(0, 1, 17), method="nearest"), return_counts=True)
     sampling = np.empty(len(ks))
     for i, k in enumerate(ks):
-        shared = np.arange(k + 1)
-        overlap = weights @ stats.hypergeom.pmf(shared, sizes[:, None], k, k) / weights.sum()
-        sampling[i] = overlap @ all_fail(2 * k - shared) - all_fail(2 * k)
+        shared = sum(weight * _shared(int(size), int(k)) for size, weight in zip(sizes, weights, strict=True))
+        sampling[i] = shared @ all_fail(2 * k - np.arange(k + 1)) / weights.sum() - all_fail(2 * k)
     return np.maximum(sampling, 0), np.maximum(all_fail(2 * ks) - all_fail(ks) ** 2, 0)
+
+
+@lru_cache(maxsize=1024)
+def _shared(n: int, k: int) -> NDArray[np.float64]:
+    """Return the chances that two sets of k out of n have 0 to k elements in common."""
+    return stats.hypergeom.pmf(np.arange(k + 1), n, k, k)
