@@ -16,8 +16,9 @@ from sftrl.verify.latex import readings
 
 fractions = st.builds(Fraction, st.integers(-999, 999), st.integers(1, 60))
 SIGNS = (
-    r"\frac \sqrt \boxed{ \text{ { } ( ) [ ] , ; 1 2 30 x y n pi \pi e i ^ _ + - * / = < > \le \cup \infty \{ \} ! % $ | &"
-    r" \\ \begin{pmatrix} \end{pmatrix} \left \right \circ \pm \in \mathbb{R} \sin \log and or cm : . 1,000 \binom \lfloor '"
+    r"\frac \sqrt \boxed{ \text{ { } ( ) [ ] , ; 1 2 30 x y n pi \pi e i ^ _ + - * / = < > \le \cup \infty \{ \} ! % $ "
+    r"| & \\ \begin{pmatrix} \end{pmatrix} \left \right \circ \pm \in \mathbb{R} \sin \log and or cm : . 1,000 \binom "
+    r"\lfloor '"
 )
 soup = st.lists(st.sampled_from(SIGNS.split()), max_size=25).map(" ".join)
 

@@ -116,13 +116,15 @@ def verify_many(
         answer = extract_answer(response)
         if not isinstance(gold, str):
             gold = str(gold) if isinstance(gold, int) or (isinstance(gold, float) and gold == gold) else None
-        key = (gold, answer, kind, None if options is None or isinstance(options, float) else tuple(options))
+        if options is not None:
+            options = None if isinstance(options, float) else tuple(options)
+        key = (gold, answer, kind, options)
         verdict = decided.get(key)
         if verdict is None:
             if key in open_pairs:
                 open_pairs[key].append(i)
                 continue
-            status = compare(gold, answer, kind, key[3], tolerance)
+            status = compare(*key, tolerance)
             if status is None:
                 open_pairs[key] = [i]
                 continue

@@ -13,7 +13,6 @@ MAX_BOXES = 32  # boxes looked at from the end: a response of a million unclosed
 TAIL = 300  # characters at the end in which an unmarked answer is looked for
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
 _TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
 _KEYWORDS = ("answer", "option", "choice")
@@ -50,31 +49,33 @@ def extract_answer(response: str) -> str | None:
     """
     if not isinstance(response, str):
         return None
-    thought = response.rfind("</think>")
-    if thought >= 0:
-        response = response[thought + 8 :]
+    if "</think>" in response:  # `in` is much faster than `rfind` where there is nothing to find
+        response = response[response.rfind("</think>") + 8 :]
     boxed = _last_box(response)
     if boxed is not None:
         return boxed
     if "<think>" in response or "\\boxed{" in response[-MAX_LENGTH:]:  # cut off in its thoughts, or in its box
         return None
-    tagged = response.rfind("<answer>")
-    if tagged >= 0 and (match := _TAGGED.match(response, tagged)) and match[1].strip():
-        return match[1].strip()
-    marked = response.rfind("####")
-    if marked >= 0 and (line := response[marked + 4 :].strip().split("\n", 1)[0].strip()):
-        return line[:MAX_LENGTH]
+    if "<answer>" in response:
+        match = _TAGGED.match(response, response.rfind("<answer>"))
+        if match and match[1].strip():
+            return match[1].strip()
+    if "####" in response:
+        line = response[response.rfind("####") + 4 :].strip().split("\n", 1)[0].strip()
+        if line:
+            return line[:MAX_LENGTH]
     return _after_phrase(response) or _closing(response)
 
 
 def _last_box(response: str) -> str | None:
     """The content of the last box that is closed and not empty."""
+    command = "\\boxed" if "\\boxed" in response else "\\fbox"
     end = len(response)
     for _ in range(MAX_BOXES):
-        start = max(response.rfind("\\boxed", 0, end), response.rfind("\\fbox", 0, end))
+        start = response.rfind(command, 0, end)
         if start < 0:
             return None
-        inside = _box_content(response, _BOX.match(response, start).end())
+        inside = _box_content(response, start + len(command))
         if inside:
             return inside
         end = start
@@ -82,18 +83,24 @@ def _last_box(response: str) -> str | None:
 
 
 def _box_content(response: str, start: int) -> str | None:
-    if response[start : start + 1] != "{":  # `\boxed 5`: one token
-        match = _TOKEN.match(response, start)
+    if response.startswith("{", start):
+        end = response.find("}", start, start + MAX_LENGTH)
+        inside = response[start + 1 : end]
+        if end > 0 and "{" not in inside and "\\" not in inside:  # nothing nested, nothing escaped
+            return inside.strip()
+    window = response[start : start + MAX_LENGTH + 2].lstrip()
+    if not window.startswith("{"):  # `\boxed 5`: one token
+        match = _TOKEN.match(window)
         return match[0] if match else None
-    depth = 0
-    window = response[start : start + MAX_LENGTH + 2]
+    window = window[1:]
+    depth = 1
     for match in _BRACE.finditer(window):
         if match[0] == "{":
             depth += 1
         elif match[0] == "}":
             depth -= 1
             if depth == 0:
-                return window[1 : match.start()].strip()
+                return window[: match.start()].strip()
     return None
 
 

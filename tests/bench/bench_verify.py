@@ -2,8 +2,9 @@ r"""The verifier against math-verify: speed on the same responses, the layers' s
 
     python tests/bench/bench_verify.py
 
-Speed: both graders judge whole responses, in one process on one core, in turn; the caches of ours are emptied before
-each turn, its worker stays up. Errors: on the labelled table of the tests; on real responses, whose labels were read
+Speed: both graders judge whole responses, in one process on one core, in turn, measured in CPU time of that process
+(the layers' shares tell what reached our worker, whose time is not in it); the caches of ours are emptied before each
+turn. Errors: on the labelled table of the tests; on real responses, whose labels were read
 and corrected; and on pairs made by rules from benchmark answers: rewritten in ways that keep the value, and with one
 digit or sign changed. math-verify gets the gold in `\boxed{}` and its default settings. Real responses and benchmarks
 are kept beside a developer's checkout; without them the labelled table stands in.
@@ -133,9 +134,9 @@ def speed(name: str, pairs: list[tuple[str, str]]) -> None:
     for _ in range(REPEATS):
         for grader, judge in (("math-verify", by_math_verify), ("ours", by_ours)):
             forget()
-            start = time.perf_counter()
+            start = time.process_time()
             judge(pairs)
-            seconds[grader].append(time.perf_counter() - start)
+            seconds[grader].append(time.process_time() - start)
     medians = {grader: statistics.median(times) for grader, times in seconds.items()}
     ratios = [theirs / mine for theirs, mine in zip(seconds["math-verify"], seconds["ours"], strict=True)]
     print(f"{'':24}{'responses':>10}{'math-verify':>14}{'ours':>12}{'ratio':>8}   (range of {REPEATS})")
