@@ -48,8 +48,8 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
     first.set_ylim(0, 100)
     first.xaxis.set_minor_locator(NullLocator())
     first.set_xticks(shown, [str(k) for k in shown])
-    figure.supxlabel("k", fontsize=9)
-    figure.supylabel(f"Pass@k ({'mean over benchmarks' if benchmark == 'average' else benchmark}), %", fontsize=9)
+    figure.supxlabel(f"k ({'mean over benchmarks' if benchmark == 'average' else benchmark})", fontsize=9)
+    figure.supylabel("Pass@k, %", fontsize=9)
     handles = [
         Line2D([], [], color=SFT, lw=1.5, label="after SFT"),
         Line2D([], [], color=RL, lw=1.5, ls="--", label="after RL"),
@@ -100,7 +100,7 @@ def rl_curves(curves: pd.DataFrame) -> Figure:
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
     panels[0].set_ylim(0, 1)
     figure.supxlabel("RL step", fontsize=9)
-    figure.supylabel("share (running mean)", fontsize=9)
+    figure.supylabel("share, smoothed", fontsize=9)
     handles = [Line2D([], [], color=colour, ls=dash, label=label) for _, label, colour, dash in shown]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
@@ -126,7 +126,7 @@ def sft_curves(curves: pd.DataFrame) -> Figure:
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
     panels[0].set_ylim(bottom=0)
     figure.supxlabel("epoch", fontsize=9)
-    figure.supylabel("SFT loss, nats a token", fontsize=9)
+    figure.supylabel("loss, nats/token", fontsize=9)
     return figure
 
 
