@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import tracemalloc
 import warnings
 
 import pandas as pd
@@ -160,6 +161,23 @@ def test_disk_full_is_told_and_harms_nothing(tmp_path, monkeypatch):
         store.append(rows([("sums", "1", 1)]))  # there is room again
     assert len(Store(tmp_path).read()) == 4
     assert not list((tmp_path / "samples" / "0-of-1").glob(".*"))
+
+
+def test_memory_does_not_grow_with_what_is_stored(tmp_path):
+    samples = [("sums", str(p), i) for p in range(100) for i in range(20)]
+    first = rows(samples, response="a long response " * 40)
+    with Store.open(tmp_path, KEY) as store:
+        for part in range(20):
+            store.append(first.assign(sample_index=first["sample_index"] + 20 * part))
+    with Store.open(tmp_path, KEY):
+        pass  # so that what is imported late is not counted
+    tracemalloc.start()
+    with Store.open(tmp_path, KEY) as store:
+        held, peak = tracemalloc.get_traced_memory()
+        assert store.missing([("sums", "1")], 401) == [("sums", "1", 400)]
+    tracemalloc.stop()
+    assert held < 200_000  # bytes, of 40,000 samples: little more than a bit each
+    assert peak < 3_000_000  # of 26 MB of responses: one part at a time
 
 
 # Several processes
