@@ -12,9 +12,9 @@ Variances (chosen here; docs/passk-and-loss.md derives them and measures the cov
 * problems: both less samples.
 
 A few problems decide these sums where nearly all are solved, or nearly none, and they may be missing from the data. A
-beta distribution with the first two moments of the problems' success rates stands in for them: both is never less
-than what it implies, and samples leans on it the more, the fewer problems contribute (and alone where 2k > n). A
-difference leans in the same way on the sampling noise of its two sides.
+beta distribution with the first two moments of the problems' success rates stands in for them, weighing as much as two
+problems beside those that contribute: in `samples` (alone where 2k > n), and in the other two where it says more than
+the data. A difference has the sampling noise of its two sides to stand in.
 
 From variance to interval: Wilson's interval with the number of trials that would have this variance (as survey
 statistics does; Korn and Graubard 1998), with Student's t for the normal quantile. It stays within the possible
@@ -34,7 +34,7 @@ from sftrl.errors import InputError
 from sftrl.passk.estimator import check_counts, check_k, fail_ratio
 
 Over = Literal["samples", "problems", "both"]
-STAND_IN = 2.0  # the weight of the beta distribution in `samples`, in problems
+STAND_IN = 2.0  # the weight of the beta distribution, in problems
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,14 @@ def _interval(values, samples, between, n, ks, one: bool, level: float, over: Ov
         variance, freedom, trials = samples, np.inf, (n[:, None] / ks).sum(axis=0)
     elif problems < 2:
         raise InputError(f'over = "{over}" needs two problems or more: one says nothing of how problems differ')
-    elif over == "problems":
-        variance = np.maximum(values.var(axis=0, ddof=1) - samples, between)
     else:
-        variance = np.maximum(values.var(axis=0, ddof=1), between + samples)
-        if lowest < 0:  # of two noisy variances, the larger is too large: lean on it as `samples` does on the stand-in
-            count = _count(np.square(values))
-            variance = (count * values.var(axis=0, ddof=1) + STAND_IN * variance) / (count + STAND_IN)
+        variance, least = values.var(axis=0, ddof=1), between
+        if over == "problems":
+            variance = np.maximum(variance - samples, 0)
+        else:
+            least = least + samples
+        count = _count(np.square(values - values.mean(axis=0)))
+        variance = (count * variance + STAND_IN * np.maximum(variance, least)) / (count + STAND_IN)
     estimate, variance = values.mean(axis=0), variance / problems
     freedom, trials = (np.broadcast_to(x, estimate.shape) for x in (freedom, trials))
     if one:
