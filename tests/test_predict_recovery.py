@@ -8,7 +8,8 @@ from simulated import related, study
 
 from sftrl.predict import compare, decide, judge, measures, noise_ceiling, runs_table
 from sftrl.predict.intervals import correlation_interval, multiple_r2_interval
-from sftrl.predict.judge import permutation_p, sample_of
+from sftrl.predict.judge import permutation_p
+from sftrl.predict.sample import sample_of
 
 STUDIES = 600
 NOMINAL = 0.95

@@ -9,8 +9,8 @@ from matplotlib.ticker import EngFormatter
 from scipy import stats
 
 from sftrl.figures.style import COLOURS, FAMILY_MARKERS, PALE, grid, label, styled, wrapped
-from sftrl.predict.judge import fitted, sample_of, unfit
 from sftrl.predict.measures import centred
+from sftrl.predict.sample import fitted, sample_of, unfit
 
 NAMES = {"post_rl": "Pass@1 after RL, %", "gain": "gain by RL, points"}
 

@@ -11,7 +11,8 @@ from scipy import special, stats
 
 from sftrl.predict import measures
 from sftrl.predict.intervals import fisher_z
-from sftrl.predict.judge import Sample, columns_of, direction, left_out_predictions, predictor_names, sample_of, unfit
+from sftrl.predict.judge import left_out_predictions, predictor_names
+from sftrl.predict.sample import Sample, columns_of, direction, sample_of, unfit
 from sftrl.predict.table import need
 
 

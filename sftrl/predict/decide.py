@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from sftrl.errors import InputError
-from sftrl.predict.judge import Sample, columns_of, direction, sample_of, unfit
+from sftrl.predict.sample import Sample, columns_of, direction, sample_of, unfit
 from sftrl.predict.table import need
 
 COMBINED = "combined"

@@ -12,35 +12,14 @@ Where the pool spans several model families, each family has its own mean (an in
 that a difference between families is never credited to a predictor, and permutations stay within a family.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict import measures
 from sftrl.predict.intervals import correlation_interval, multiple_r2_interval
+from sftrl.predict.sample import LOWER_IS_BETTER, Sample, fitted, sample_of, unfit, without
 from sftrl.predict.table import need
-
-LEAST = 4  # runs; with fewer, a line fits almost anything
-LOWER_IS_BETTER = ("generalization_loss", "generalization_loss_example_mean")
-HIGHER_IS_BETTER = ("pass@", "extrapolated_pass@", "majority@", "average(")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What one fit sees: features (n, p), target (n,), family number (n,), and which runs could not take part."""
-
-    x: np.ndarray
-    y: np.ndarray
-    groups: np.ndarray
-    runs: pd.DataFrame
-    left_out: list[str]
-
-    @property
-    def size(self) -> int:
-        """Number of runs, less the means that further families use up."""
-        return len(self.y) - int(self.groups.max(initial=0))
 
 
 def judge(
@@ -110,66 +89,6 @@ def predictor_names(runs: pd.DataFrame) -> list[str]:
     return known + [c for c in (*others, "sft_tokens", "epochs", "examples") if c in runs]
 
 
-def sample_of(runs: pd.DataFrame, name: str, target: str | None) -> Sample:
-    """Take a predictor's features and the target from the runs that have both; without a target, from those that
-    have the features."""
-    columns = columns_of(name)
-    need(runs, columns, f"runs, predictor {name!r}")
-    values = runs[columns + ([target] if target else [])]
-    try:
-        values = values.astype(float)
-    except (TypeError, ValueError):
-        raise InputError(f"runs, predictor {name!r}: {columns} must be numbers") from None
-    whole = np.isfinite(values.to_numpy()).all(axis=1)
-    alone = runs[whole].groupby("family")["run"].transform("size") < 2
-    keep = whole.copy()
-    keep[whole] = ~alone.to_numpy() if runs[whole]["family"].nunique() > 1 else True
-    kept, lost = runs[keep].reset_index(drop=True), runs[~keep]
-    x = kept[columns].to_numpy(float)
-    groups = pd.factorize(kept["family"], sort=True)[0]
-    if name.startswith("average("):
-        x = _standardised(x, groups) @ [[-1.0 if c in LOWER_IS_BETTER else 1.0] for c in columns] / len(columns)
-    y = kept[target].to_numpy(float) if target else np.full(len(kept), np.nan)
-    left_out = [f"{f} {r}" for f, r in zip(lost["family"], lost["run"], strict=True)]
-    return Sample(x, y, groups, kept, left_out)
-
-
-def direction(name: str) -> int:
-    """Say which way is better by a predictor's meaning: 1 higher, -1 lower, 0 not known before looking at the runs."""
-    if name in LOWER_IS_BETTER:
-        return -1
-    return int(name.startswith(HIGHER_IS_BETTER) and " + " not in name)
-
-
-def columns_of(name: str) -> list[str]:
-    """Split a predictor's name into the columns that it needs."""
-    if name.startswith("average(") and name.endswith(")"):
-        return [c.strip() for c in name[len("average(") : -1].split(",")]
-    return [c.strip() for c in name.split(" + ")]
-
-
-def unfit(sample: Sample, name: str, target: str) -> str | None:
-    """Say why a sample cannot be judged, or None."""
-    least = LEAST + sample.x.shape[1] - 1
-    if sample.size < least:
-        missing = f"; missing for {', '.join(sample.left_out)}" if sample.left_out else ""
-        both = target if name == target else f"{name} and {target}"
-        return f"runs with {both}: {len(sample.y)}; at least {least} are needed{missing}"
-    if measures.flat(measures.centred(sample.y, sample.groups)):
-        return f"{target} is the same for all runs"
-    if measures.flat(measures.centred(sample.x.T, sample.groups)).any():
-        return f"{name} is the same for all runs"
-    return None
-
-
-def fitted(sample: Sample) -> np.ndarray:
-    """Give the predictor's score (n,) for rank statistics: the feature itself, or for several, their in-sample fit."""
-    x = measures.centred(sample.x.T, sample.groups).T
-    if x.shape[1] == 1:
-        return x[:, 0]
-    return x @ np.linalg.lstsq(x, measures.centred(sample.y, sample.groups), rcond=None)[0]
-
-
 def _correlations(sample: Sample) -> dict[str, float]:
     score, y = fitted(sample), measures.centred(sample.y, sample.groups)
     return {
@@ -177,12 +96,6 @@ def _correlations(sample: Sample) -> dict[str, float]:
         "spearman": float(measures.spearman(score, y, sample.groups)),
         "kendall": float(measures.kendall(score, y, sample.groups)),
     }
-
-
-def without(sample: Sample, i: int) -> Sample:
-    """Leave run `i` out."""
-    keep = np.arange(len(sample.y)) != i
-    return Sample(sample.x[keep], sample.y[keep], sample.groups[keep], sample.runs[keep], sample.left_out)
 
 
 def _within(sample: Sample, level: float, resamples: int, seed: int) -> dict:
@@ -297,9 +210,3 @@ def _leave_one_out(sample: Sample) -> dict[str, float]:
     y = measures.centred(sample.y, sample.groups)
     ranked = measures.spearman(predicted - (sample.y - y), y, sample.groups)
     return {"loo_cod": float(measures.explained(predicted, sample.y, mean)), "loo_spearman": float(ranked)}
-
-
-def _standardised(x: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    x = measures.centred(x.T, groups).T
-    scale = np.sqrt((x**2).sum(axis=0) / max(len(x) - groups.max(initial=0) - 1, 1))
-    return x / np.where(scale > 0, scale, 1)

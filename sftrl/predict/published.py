@@ -7,7 +7,8 @@ them, so only the claims about Pass@1 and about the generalization loss can be h
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.predict.judge import direction, judge
+from sftrl.predict.judge import judge
+from sftrl.predict.sample import direction
 from sftrl.predict.table import BASE, RUN, need, runs_table
 
 FIGURES = {  # which runs each published figure shows: (family, selections, examples or None, epochs or None)

@@ -24,7 +24,8 @@ from simulated import related, study
 
 from sftrl.predict import analyse, compare, judge, measures, noise_ceiling, regret, runs_table
 from sftrl.predict.intervals import correlation_interval
-from sftrl.predict.judge import permutation_p, sample_of
+from sftrl.predict.judge import permutation_p
+from sftrl.predict.sample import sample_of
 
 RESAMPLES = 10_000
 REPEATS = 3
