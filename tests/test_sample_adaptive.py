@@ -83,10 +83,10 @@ def test_allocation_follows_the_uncertainty():
     assert n[0] == n[2]
     assert (allocate([0, 4, 8], 3, Adaptive(k=4, half_width=0.9, pilot=8), 100) == 8).all()  # 2k at least
     assert (allocate([0, 4, 8], 3, Adaptive(k=4, half_width=1e-4, pilot=8), 100) == 100).all()  # no more than most
-    with pytest.raises(InputError, match=r"n: 7 samples are fewer .* 2k = 8"):
-        allocate([0], 1, Adaptive(k=4, half_width=0.1), 7)
     with pytest.raises(InputError, match="adaptive: k and pilot"):
         Adaptive(k=4, half_width=0)
+    with pytest.raises(InputError, match="n: 7 is less than adaptive sampling needs, 2k = 8"):
+        evaluate_samples("x", model="x", problems=PROBLEMS, n=7, max_tokens=1, adaptive=Adaptive(k=4, half_width=0.1))
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")

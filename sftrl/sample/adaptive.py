@@ -51,38 +51,26 @@ def allocate(correct: ArrayLike, problems: int, adaptive: Adaptive, most: int) -
     Args:
         correct: right answers in the pilot, shape (own problems,): those of this shard.
         problems: all problems of the benchmark; each shard takes its part of the allowed variance.
-        most: the greatest number for a problem; if even that does not suffice, all problems get it.
+        most: the greatest number for a problem, at least 2k; if even that does not suffice, all problems get it.
 
     Returns:
         Shape (own problems,), each from 2k to `most`.
-
-    Raises:
-        InputError: `most` is below 2k.
     """
-    if most < 2 * adaptive.k:
-        raise InputError(f"n: {most} samples are fewer than adaptive sampling needs, 2k = {2 * adaptive.k}")
     kinds, kind, counts = np.unique(np.asarray(correct), return_inverse=True, return_counts=True)
     sizes = np.unique(np.geomspace(2 * adaptive.k, most, 24).round().astype(int))
     variance = np.array([[expected_variance(int(c), adaptive.pilot, adaptive.k, int(n)) for n in sizes] for c in kinds])
     allowed = (adaptive.half_width / stats.norm.ppf(0.5 + adaptive.level / 2)) ** 2 * problems * counts.sum()
 
-    def best(
-        price: float,
-    ) -> NDArray[np.int64]:  # each kind's size where a sample costs 1 and a unit of variance `price`
+    def best(price: float) -> NDArray[np.int64]:
+        """Return each kind's best size where a sample costs 1 and a unit of variance costs `price`."""
         return np.argmin(sizes + price * variance, axis=1)
 
-    def reached(price: float) -> bool:
-        return counts @ variance[np.arange(len(kinds)), best(price)] <= allowed
-
-    low, high = 0.0, 1e12
-    if not reached(high):
-        return np.full(len(kind), most)
-    for _ in range(100):
-        middle = np.sqrt(low * high) if low else high * 1e-3
-        low, high = (low, middle) if reached(middle) else (middle, high)
-        if high < 1e-6 or (low and high / low < 1.0001):
-            break
-    return sizes[best(high)][kind]
+    cheap, dear = 1e-6, 1e12
+    for _ in range(60):
+        middle = math.sqrt(cheap * dear)
+        enough = counts @ variance[np.arange(len(kinds)), best(middle)] <= allowed
+        cheap, dear = (cheap, middle) if enough else (middle, dear)
+    return sizes[best(dear)][kind]
 
 
 @functools.cache

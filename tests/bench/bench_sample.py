@@ -9,12 +9,16 @@ at all lengths, as those of a trained model do). Rounds are interleaved; a ratio
 * transformers: `generate` is given the very same sorted batches; `static loop` is a bare forward loop over
   transformers' static cache, no stops handled, counted with all tokens that it computes.
 * vllm: `LLM.generate` is given all requests at once, each with its seed (unseeded requests fail in its CPU build).
+
+First, what adaptive sampling saves: samples a problem, pilot included, against equal numbers of equal variance.
 """
 
 import os
 
 os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 
+import bisect
+import functools
 import importlib.util
 import statistics
 import sys
@@ -23,8 +27,10 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from transformers import StaticCache
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -33,7 +39,9 @@ from tiny import tiny_pair
 
 from sftrl.chat import encode_prompt
 from sftrl.generations import sample_seed
-from sftrl.sample import Decoding, Request, evaluate_samples
+from sftrl.passk import pass_at_k
+from sftrl.sample import Adaptive, Decoding, Request, evaluate_samples
+from sftrl.sample.adaptive import allocate
 from sftrl.sample.local import cut_batches, sample_batches
 from sftrl.sample.vllm_engine import load_vllm
 
@@ -56,6 +64,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     model, tokenizer = tiny_pair(hidden_size=96, layers=3)
     model.generation_config.eos_token_id = STOPS
+    adaptive_table()
     report("transformers", *transformers_contestants(model, tokenizer))
     if not importlib.util.find_spec("vllm"):
         print("vllm is not installed: left out")
@@ -64,6 +73,27 @@ def main() -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         report("vllm", *vllm_contestants(folder, tokenizer))
+
+
+def adaptive_table() -> None:
+    rates, random = np.random.default_rng(0).beta(0.25, 0.6, size=60), np.random.default_rng(3)
+
+    @functools.cache
+    def variance(n: int, k: int) -> np.ndarray:  # of each problem's Pass@k
+        right = np.arange(n + 1)
+        fail = (1 - pass_at_k(n, right, k)) ** 2
+        return np.array([stats.binom.pmf(right, n, p) @ fail - (1 - p) ** (2 * k) for p in rates])
+
+    print(f"{'k':<6}{'half-width':>12}{'pilot':>8}{'samples':>10}{'equal':>8}{'ratio':>8}")
+    for k, half_width, pilot in [(1, 0.01, 8), (1, 0.005, 16), (8, 0.01, 16), (16, 0.01, 16), (64, 0.02, 16)]:
+        spent, reached = [], []
+        for _ in range(12):
+            n = allocate(random.binomial(pilot, rates), len(rates), Adaptive(k, half_width, pilot), 4096)
+            spent.append(n.mean() + pilot)
+            reached.append(sum(variance(size, k)[n == size].sum() for size in set(n.tolist())))
+        equal = bisect.bisect_left(range(4096), -np.mean(reached), lo=k, key=lambda n: -variance(n, k).sum())
+        ours = np.mean(spent)
+        print(f"{k:<6}{half_width:>12}{pilot:>8}{ours:>10.0f}{equal:>8}{ours / equal:>8.2f}", flush=True)
 
 
 def report(engine: str, bare: str, contestants: dict) -> None:
