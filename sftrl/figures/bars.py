@@ -115,7 +115,7 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     right = axes.get_yaxis_transform()
     marks: dict[int, list[str]] = {}
     for x, stage, title in ((1.05, "post_sft", "SFT"), (1.14, "post_rl", "RL")):
-        best = table[stage].idxmax() if table[stage].notna().any() else None
+        best = table[stage].idxmax() if table[stage].nunique() > 1 else None
         if best is not None:
             marks.setdefault(best, []).append(f"best {title}")
         axes.text(x, -0.7, title, transform=right, ha="center", va="bottom", color="#444444")
@@ -129,7 +129,7 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
         axes.annotate(", ".join(words), (ends[y], y), xytext=(5, 0), textcoords="offset points", **look)
     axes.set_yticks(place, [wrapped(name) for name in table["run"]])
     axes.set_ylim(len(table) - 0.4, -0.6)
-    axes.set_xlim(0, (1.5 if any(len(words) > 1 for words in marks.values()) else 1.3) * ends.max())
+    axes.set_xlim(0, (1.5 if any(len(words) > 1 for words in marks.values()) else 1.3) * max(ends.max(), 1))
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
 
