@@ -6,6 +6,7 @@ vLLM's rounding depends on what shares a batch, so a resumed run draws other tok
 have, from the same distribution; which samples are there, and how many, is the same.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from sftrl.sample.requests import Decoding, Request, Response
 if TYPE_CHECKING:
     from vllm import LLM
 
-PART_ROWS = 1024  # finished samples that become one part of the store: what a crash loses at most, beside the running
+PART_ROWS, PART_SECONDS = 1024, 60.0  # finished samples are handed on at so many, or so often
 WAITING = 2  # requests handed to vLLM, in units of what it runs at once: its queue never empties, nor grows with n
 
 
@@ -62,7 +63,7 @@ def load_vllm(
 def sample_with_vllm(
     llm: "LLM", requests: list[Request], decoding: Decoding, part_rows: int = PART_ROWS
 ) -> Iterator[list[Response]]:
-    """Yield the responses to the requests, `part_rows` at a time, as they finish."""
+    """Yield the responses to the requests as they finish, `part_rows` at a time, or what there is after a minute."""
     from vllm import SamplingParams
     from vllm.inputs import tokens_input
     from vllm.sampling_params import RequestOutputKind
@@ -72,6 +73,7 @@ def sample_with_vllm(
     waiting = deque(sorted(requests, key=lambda r: (-len(r.prompt), r.benchmark, r.problem_id, r.sample_index)))
     running: dict[str, Request] = {}
     finished: list[Response] = []
+    handed = time.perf_counter()
     try:
         while waiting or running:
             while waiting and len(running) < room:
@@ -92,9 +94,9 @@ def sample_with_vllm(
                 completion = output.outputs[0]
                 reason = completion.finish_reason
                 finished.append(Response(running.pop(output.request_id), list(completion.token_ids), reason))
-            if len(finished) >= part_rows:
+            if len(finished) >= part_rows or (finished and time.perf_counter() - handed > PART_SECONDS):
                 yield finished
-                finished = []
+                finished, handed = [], time.perf_counter()
     finally:
         if running:
             engine.abort_request(list(running))  # so that the next call is not given what this one left

@@ -28,7 +28,7 @@ class Writer:
         return self
 
     def __exit__(self, *_) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        self._thread.shutdown()  # what was drawn before an interruption is still written
 
     def add(self, batch: list[Response]) -> None:
         """Take a batch; return at once, unless two others are still underway."""
