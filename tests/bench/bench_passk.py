@@ -2,7 +2,7 @@
 
     python tests/bench/bench_passk.py                       # all, about three minutes
     python tests/bench/bench_passk.py speed coverage        # only these
-    python tests/bench/bench_passk.py coverage counts.csv   # coverage for problems as a model solved them
+    python tests/bench/bench_passk.py coverage tests/data/passk_generated_counts.csv   # problems as a model solved them
 
 The last takes a table with columns n and c, a row a problem: its rates c / n are taken for the truth, problems are
 drawn from them with replacement, and new counts are drawn for each.
