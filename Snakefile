@@ -96,6 +96,8 @@ rule predict:
     log:
         notebook=f"{LOGS}/05_predict.ipynb",
         text=f"{LOGS}/05_predict.log",
+    message:
+        "05_predict"
     threads: THREADS
     shell:
         RUN
@@ -113,6 +115,8 @@ rule base:
     log:
         notebook=f"{LOGS}/00_base/{{family}}.ipynb",
         text=f"{LOGS}/00_base/{{family}}.log",
+    message:
+        "00_base {wildcards.family}"
     threads: THREADS
     shell:
         RUN
@@ -131,6 +135,8 @@ rule curate:
     log:
         notebook=f"{LOGS}/01_curate.ipynb",
         text=f"{LOGS}/01_curate.log",
+    message:
+        "01_curate"
     threads: THREADS
     shell:
         RUN
@@ -149,6 +155,8 @@ rule sft:
     log:
         notebook=f"{LOGS}/02_sft/{{family}}/{{run}}.ipynb",
         text=f"{LOGS}/02_sft/{{family}}/{{run}}.log",
+    message:
+        "02_sft {wildcards.family} {wildcards.run}"
     threads: THREADS
     priority: 10
     shell:
@@ -168,6 +176,8 @@ rule grpo:
     log:
         notebook=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}.ipynb",
         text=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}.log",
+    message:
+        "04_grpo {wildcards.family} {wildcards.run} seed {wildcards.seed}"
     threads: THREADS
     priority: 5
     shell:
@@ -188,6 +198,8 @@ rule evaluate:
     log:
         notebook=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}.ipynb",
         text=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}.log",
+    message:
+        "03_evaluate {wildcards.family} {wildcards.stage} {wildcards.run}"
     threads: THREADS
     shell:
         RUN
@@ -206,6 +218,8 @@ rule evaluate_shard:
     log:
         notebook=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}-{{shard}}-of-{{of}}.ipynb",
         text=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}-{{shard}}-of-{{of}}.log",
+    message:
+        "03_evaluate {wildcards.family} {wildcards.stage} {wildcards.run} shard {wildcards.shard} of {wildcards.of}"
     threads: THREADS
     shell:
         RUN

@@ -121,7 +121,7 @@ def test_held_out_template_is_in_no_training_text():
 def test_the_teacher_writes_what_the_base_never_read():
     teacher = " ".join(procedural.sft_examples(seed(), 300)["response"])
     base = " ".join(procedural.pretraining_examples(seed(), 2000, error_rate=0.1, broken_rate=0)["response"])
-    for word in (" makes ", " up ", " down ", " fold ", " takes "):
+    for word in (" is ", "so ", ". ", ", "):
         assert word in teacher
         assert word not in base
 

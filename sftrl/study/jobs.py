@@ -111,7 +111,6 @@ def evaluate(
             include={"engine", "temperature", "top_p", "max_tokens", "batch_tokens", "tensor_parallel_size"}
         ),
     }
-    family_settings = study.params.families[family]
     settings = study.settings(
         prompt=study.params.data.prompt,
         sampling=sampling,
@@ -120,7 +119,7 @@ def evaluate(
         loss_token_budget=given.loss_token_budget,
         # Other models than those of the study's own stages are named, since no input folder stands for them.
         model=study.checkpoint_name(family, run) if rl_seed is None else None,
-        revision=family_settings.revision,
+        revision=study.revision(family, run, rl_seed),
     )
     folder = evaluation_folder(study, family, stage, run, rl_seed)
     if of > 1:

@@ -62,7 +62,10 @@ def decontaminated(study: Study, tables: Tables, problems: pd.DataFrame) -> tupl
         return tables, pd.DataFrame(), pd.DataFrame()
     counts, pairs = curate.contamination_table(tables, problems)
     if study.params.data.decontaminate:
-        tables = {name: curate.decontaminate(table, problems)[0] for name, table in tables.items()}
+        # The pairs hold the overlaps of the training sets with each other too; those are only reported.
+        found = pairs[pairs["benchmark"].isin(set(problems["benchmark"]))]
+        touched = {name: set(rows["training_id"]) for name, rows in found.groupby("training")}
+        tables = {n: t[~t["id"].isin(touched.get(n, set()))].reset_index(drop=True) for n, t in tables.items()}
     return tables, counts, pairs
 
 

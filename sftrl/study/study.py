@@ -141,6 +141,10 @@ class Study:
         settings = self.run(run)
         return self.params.families[family].model if settings is None else settings.model
 
+    def revision(self, family: str, run: str, rl_seed: int | None = None) -> str | None:
+        """Return the hub revision of a checkpoint: only a family's own model can have one."""
+        return self.params.families[family].revision if run == "base" and rl_seed is None else None
+
     def prompts(self, problems: pd.DataFrame, column: str = "problem") -> pd.DataFrame:
         """Return problems with their prompt in `column`: `data.prompt` filled in, any options under their letters."""
         choices = [None if c is None else list(c) for c in problems["choices"]]  # Parquet gives arrays

@@ -1,0 +1,180 @@
+"""The notebooks as users run them: the whole `smoke` study by Snakemake and papermill, and a slip in each way in."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+RUN = "random-64-1ep"
+FAMILY = "llama-smoke"
+
+
+def call(folder: Path, *words: str, timeout: float = 600) -> subprocess.CompletedProcess:
+    paths = os.pathsep.join([str(BIN), os.environ["PATH"]])
+    environment = os.environ | {"PATH": paths, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / ".ipython")}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return call(folder, "snakemake", *words, "--cores", "2", "--configfile", "params/smoke.yaml", timeout=800)
+
+
+def project(folder: Path) -> Path:
+    """Copy what a checkout needs to run a study."""
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = project(tmp_path_factory.mktemp("study"))
+    result = snakemake(folder)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder
+
+
+def planned(folder: Path) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run plans."""
+    result = snakemake(folder, "--dry-run", "--quiet", "host", "reason")
+    assert result.returncode == 0, result.stderr[-3000:]
+    rules = re.findall(r"^(?:local)?rule (\w+):", result.stdout + result.stderr, re.M)
+    return {rule: rules.count(rule) for rule in set(rules) - {"all"}}
+
+
+def test_the_whole_graph_runs(finished):
+    figures = finished / "figures" / "smoke"
+    results = pd.read_csv(figures / "results.csv")
+    assert set(results["run"]) == {"base", RUN, "random-32-2ep", "shortest-64-1ep", "mixed-32-1ep"}
+    assert set(results["stage"]) == {"post_sft", "post_rl"}
+    assert set(results["benchmark"]) >= {"average", "chain", "choice", "long"}
+    losses = pd.read_csv(figures / "predictors.csv").set_index("run")["generalization_loss"]
+    assert (losses > 0).all()
+    assert losses[RUN] < losses["base"]  # SFT fits the teacher's notation, a little
+    for name in ("bars", "passk_curves", "rl_curves", "sft_curves"):
+        assert (figures / f"{name}.png").stat().st_size > 5000
+        assert (figures / f"{name}.pdf").stat().st_size > 1000
+    assert planned(finished) == {}
+
+
+def test_every_artifact_has_a_manifest_that_says_what_made_it(finished):
+    manifests = sorted((finished / "runs" / "smoke").rglob("manifest.json"))
+    assert len(manifests) == 1 + 1 + 4 + 5 + 5 + 5 + 1  # base, data, SFT, RL, two evaluations of each, predict
+    for path in manifests:
+        manifest = json.loads(path.read_text())
+        assert {
+            "params",
+            "inputs",
+            "outputs",
+            "seeds",
+            "packages",
+            "device",
+            "wall_seconds",
+            "peak_memory_bytes",
+        } <= set(manifest)
+        for name, kept in manifest["outputs"].items():
+            assert (path.parent / name).stat().st_size == kept["bytes"]
+    grpo = json.loads((finished / f"runs/smoke/{FAMILY}/grpo/{RUN}-seed0/manifest.json").read_text())
+    assert list(grpo["inputs"]) == ["runs/smoke/data", f"runs/smoke/{FAMILY}/sft/{RUN}"]
+    assert grpo["params"]["grpo"]["learning_rate"] == 0.001
+
+
+def test_the_same_seed_gives_the_same_numbers(finished, tmp_path):
+    """One run from the base model to its score after RL, made again elsewhere."""
+    target = f"runs/smoke/{FAMILY}/post_rl/{RUN}-seed0"
+    result = snakemake(project(tmp_path), f"{target}/manifest.json")
+    assert result.returncode == 0, result.stderr[-3000:]
+    logs = [f"runs/smoke/{FAMILY}/{part}/log.csv" for part in ("base", f"sft/{RUN}", f"grpo/{RUN}-seed0")]
+    for name in (*logs, f"{target}/scores.csv", f"{target}/counts.csv"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_a_changed_rl_rate_reruns_no_sft(finished):
+    params = finished / "params" / "smoke.yaml"
+    kept = params.read_text()
+    values = yaml.safe_load(kept)
+    values["grpo"]["learning_rate"] = 0.002
+    params.write_text(yaml.safe_dump(values))
+    try:
+        assert planned(finished) == {"grpo": 5, "evaluate": 5, "predict": 1}
+    finally:
+        params.write_text(kept)
+        snakemake(finished, "--dry-run")  # puts the params that the notebooks get back as they were
+
+
+def test_a_removed_run_is_made_again_alone(finished):
+    folder, aside = finished / f"runs/smoke/{FAMILY}/sft/{RUN}", finished / "aside"
+    folder.rename(aside)
+    try:
+        assert planned(finished) == {"sft": 1, "grpo": 1, "evaluate": 2, "predict": 1}
+    finally:
+        aside.rename(folder)
+
+
+def test_a_half_written_artifact_does_not_count(finished):
+    manifest = finished / f"runs/smoke/{FAMILY}/grpo/{RUN}-seed0/manifest.json"
+    kept = manifest.read_bytes()
+    manifest.unlink()
+    try:
+        assert planned(finished)["grpo"] == 1
+        result = papermill(finished, "03_evaluate", "-p", "stage", "post_rl", "-p", "run", RUN)
+        assert result.returncode != 0
+        assert "is unfinished (it has no manifest): run 04_grpo for run" in result.stderr
+    finally:
+        manifest.write_bytes(kept)
+
+
+def papermill(folder: Path, notebook: str, *words: str) -> subprocess.CompletedProcess:
+    output = folder / f"{notebook}-out.ipynb"
+    return call(folder, "papermill", f"notebooks/{notebook}.ipynb", str(output), "--no-progress-bar", *words)
+
+
+def test_a_notebook_runs_by_plain_papermill(finished):
+    """From the project's root, a params file and a run: nothing else is set. Here, on top of a finished study."""
+    result = papermill(finished, "02_sft", "-f", "params/smoke.yaml", "-p", "run", "mixed-32-1ep")
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_a_notebook_opened_in_its_own_folder_runs_on_its_defaults(finished):
+    """As JupyterLab does: the kernel starts in notebooks/, and nothing is injected."""
+    words = ["jupyter", "execute", "02_sft.ipynb", "--output", str(finished / "opened.ipynb")]
+    result = call(finished / "notebooks", *words)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+SLIPS = [
+    # papermill only warns of a name that the notebook does not have
+    (["-p", "rnu", "x"], "rnu: this notebook has no such parameter"),
+    (["-p", "run", "random-9k-1ep"], "run: 'random-9k-1ep' is not one of base, random-64-1ep"),
+    (["-p", "family", "gpt"], "family: 'gpt' is not one of llama-smoke"),
+    (["-y", "sft: {learning_rate: 1e-5}"], "'1e-5' is not a number; YAML reads it as text, write 1.0e-05"),
+    (["-p", "study", "nope"], "study: there is no params/nope.yaml"),
+    # an earlier stage is missing
+    (["-p", "study", "quick"], "runs/quick/data does not exist: run 01_curate first"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), SLIPS, ids=[m[:30] for _, m in SLIPS])
+def test_a_slip_ends_in_one_clear_line(finished, words, message):
+    result = papermill(finished, "02_sft", *words)
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("InputError: ")]
+    assert any(message in line for line in lines), result.stderr[-2000:]
+    assert not (finished / "runs/quick").exists()
+
+
+def test_a_slip_in_the_params_stops_snakemake_at_once(finished):
+    result = snakemake(finished, "--config", "grpo={steps: 0}")
+    assert result.returncode != 0
+    assert "grpo.steps: 0 should be greater than or equal to 1" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
