@@ -65,6 +65,13 @@ def test_stops_and_seeds(llm, folder):
     assert sum(first[r].tokens == again[r].tokens for r in wanted) > 0.95 * len(wanted)
 
 
+def test_more_prompts_than_one_step_reads(llm, folder):
+    wanted = requests(load_tokenizer(folder), 60)
+    assert sum(len(r.prompt) for r in wanted) > 4096  # seeded prompts cut in two have killed the CPU build
+    drawn = [r.request for batch in sample_with_vllm(llm, wanted, decoding(max_tokens=3)) for r in batch]
+    assert sorted(drawn, key=wanted.index) == wanted
+
+
 @pytest.mark.filterwarnings("ignore:.*cut off")
 def test_a_store_is_filled_and_grown_with_other_samples(llm, tmp_path):
     options = {"model": llm, "problems": PROBLEMS, "max_tokens": 40, "engine": "vllm", "progress": None}

@@ -55,8 +55,12 @@ def load_vllm(
         "max_model_len": context,
         "tensor_parallel_size": tensor_parallel_size,
         "enable_prefix_caching": True,
-        "enforce_eager": current_platform.is_cpu(),  # compiling takes a minute or more, and small models gain nothing
     }
+    if current_platform.is_cpu():
+        settings["enforce_eager"] = True  # compiling takes a minute or more, and small models gain nothing
+        # vLLM 0.31 dies there if a seeded prompt is read in two pieces: "CPU Generator does not use offset".
+        settings["enable_chunked_prefill"] = False
+        settings["max_num_batched_tokens"] = max(4096, context or 0)
     return LLM(str(model), **settings | (options or {}))
 
 

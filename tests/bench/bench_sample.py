@@ -8,7 +8,7 @@ at all lengths, as those of a trained model do). Rounds are interleaved; a ratio
 
 * transformers: `generate` is given the very same sorted batches; `static loop` is a bare forward loop over
   transformers' static cache, no stops handled, counted with all tokens that it computes.
-* vllm: `LLM.generate` is given all requests at once, each with its seed (unseeded requests fail in its CPU build).
+* vllm: `LLM.generate` is given all requests at once, each with its seed.
 
 First, what adaptive sampling saves: samples a problem, pilot included, against equal numbers of equal variance.
 """
