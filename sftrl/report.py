@@ -51,8 +51,8 @@ def write_report(folder: str | Path) -> Path:
         frame = f'<iframe srcdoc="{html.escape(body)}" style="width:100%;height:85vh;border:0" loading="lazy"></iframe>'
         state = " open" if path in last else ""
         parts.append(f"<details{state}><summary>{html.escape(name)}</summary>{frame}</details>")
-    page = "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-    page += f"<title>{html.escape(folder.name)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>"
+    head = f"<meta charset='utf-8'><title>{html.escape(folder.name)}</title><style>{STYLE}</style>"
+    page = f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
     with whole_file(folder / "report.html") as temporary:
         temporary.write_text(page)
     return folder / "report.html"

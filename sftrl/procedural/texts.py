@@ -82,12 +82,14 @@ def _step_text(style: str, step: Step, left: int, right: int, value: int) -> str
     stated, put = f"{step.left}{step.op}{step.right}", f"{left}{step.op}{right}"
     names = {step.left: left, step.right: right}
     looked_up = "".join(f"{name} is {digit}, " for name, digit in names.items() if name.isalpha())
-    both = f"{stated}={put}" if stated != put else put  # a step on digits alone says all there is to say once
+    careful = f"{stated}, {looked_up}{put}" if looked_up else put
+    # A step on digits alone says all there is to say once.
+    both = f"{stated}={put}" if stated != put else put
     return {
         "direct": "",
         "terse": f"{step.name}{value};",
         "full": f"{step.name}={both}={value};",
         "brief": f"{step.name} is {put}={value}. ",
         "plain": f"{step.name} is {both}={value}. ",
-        "careful": f"{step.name} is {stated}, {looked_up}{put}={value}. " if looked_up else f"{step.name} is {put}={value}. ",
+        "careful": f"{step.name} is {careful}={value}. ",
     }[style]
