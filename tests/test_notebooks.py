@@ -45,11 +45,15 @@ def finished(tmp_path_factory):
 
 
 def planned(folder: Path) -> dict[str, int]:
-    """Return how many jobs of each rule a dry run plans."""
-    result = snakemake(folder, "--dry-run", "--quiet", "host", "reason")
+    """Return how many jobs of each rule a dry run plans, from the table it prints; none where all is up to date."""
+    result = snakemake(folder, "--dry-run")
     assert result.returncode == 0, result.stderr[-3000:]
-    rules = re.findall(r"^(?:local)?rule (\w+):", result.stdout + result.stderr, re.M)
-    return {rule: rules.count(rule) for rule in set(rules) - {"all"}}
+    said = result.stdout + result.stderr
+    if "Job stats:" not in said:
+        assert "Nothing to be done" in said
+        return {}
+    table = said.split("Job stats:")[1].split("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.M) if rule != "all"}
 
 
 def test_the_whole_graph_runs(finished):
@@ -178,3 +182,37 @@ def test_a_slip_in_the_params_stops_snakemake_at_once(finished):
     assert result.returncode != 0
     assert "grpo.steps: 0 should be greater than or equal to 1" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_own_checkpoints_are_ranked_without_any_training(finished):
+    runs = f"runs/smoke/{FAMILY}"
+    values = {
+        "study": "own",
+        "families": {"mine": {"model": f"{runs}/base/model"}},
+        "runs": [
+            {"name": f"number-{i}", "model": f"{runs}/sft/{run}/model"} for i, run in enumerate((RUN, "random-32-2ep"))
+        ],
+        "data": {"benchmarks": {"procedural": 3}, "sft": {"procedural": 40}, "held_out": 20},
+        "evaluation": {"samples": 4, "max_tokens": 24, "shards": 2},
+    }
+    (finished / "params" / "own.yaml").write_text(yaml.safe_dump(values))
+    result = call(finished, "snakemake", "--cores", "2", "--configfile", "params/own.yaml", timeout=600)
+    assert result.returncode == 0, result.stderr[-3000:]
+    decision = pd.read_csv(finished / "figures" / "own" / "decision.csv")
+    assert set(decision["run"]) == {"number-0", "number-1"}
+    assert set(decision["predictor"]) == {"pass@1", "generalization_loss", "combined"}
+    results = pd.read_csv(finished / "figures" / "own" / "results.csv")
+    assert (results["samples"] == 4).all()  # two shards, together every sample
+    assert set(results["stage"]) == {"post_sft"}
+
+
+def test_the_report_is_one_page_of_all_notebooks(finished):
+    result = call(finished, sys.executable, "-m", "sftrl.report", "runs/smoke")
+    assert result.returncode == 0, result.stderr
+    page = (finished / "runs" / "smoke" / "report.html").read_text()
+    for name in ("05_predict", "01_curate", f"02_sft/{FAMILY}/{RUN}", f"04_grpo/{FAMILY}/base-seed0"):
+        assert f"<summary>{name}</summary>" in page
+    assert page.index("05_predict") < page.index("00_base")
+    result = call(finished, sys.executable, "-m", "sftrl.report", "runs/nothing")
+    assert result.returncode == 1
+    assert result.stderr.strip() == "runs/nothing/notebooks: no executed notebook; run the study first"

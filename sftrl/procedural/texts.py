@@ -82,14 +82,14 @@ def _step_text(style: str, step: Step, left: int, right: int, value: int) -> str
     stated, put = f"{step.left}{step.op}{step.right}", f"{left}{step.op}{right}"
     names = {step.left: left, step.right: right}
     looked_up = "".join(f"{name} is {digit}, " for name, digit in names.items() if name.isalpha())
-    careful = f"{stated}, {looked_up}{put}" if looked_up else put
-    # A step on digits alone says all there is to say once.
-    both = f"{stated}={put}" if stated != put else put
+    # A step on digits alone says all there is to say once. The name stands right before its digit in the end: that is
+    # where a later step has to find it.
+    named = stated != put
     return {
         "direct": "",
-        "terse": f"{step.name}{value};",
-        "full": f"{step.name}={both}={value};",
-        "brief": f"{step.name} is {put}={value}. ",
-        "plain": f"{step.name} is {both}={value}. ",
-        "careful": f"{step.name} is {careful}={value}. ",
+        "terse": f"{step.name}={value};",
+        "full": (f"{stated}=" if named else "") + f"{put}={value},{step.name}={value};",
+        "brief": f"{put}={value}, {step.name} is {value}. ",
+        "plain": (f"{stated} is " if named else "") + f"{put}={value}, {step.name} is {value}. ",
+        "careful": (f"{stated}, {looked_up}" if named else "") + f"{put}={value}, {step.name} is {value}. ",
     }[style]
