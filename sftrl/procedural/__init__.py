@@ -22,10 +22,10 @@ from sftrl.procedural.texts import BASE_STYLES, TEACHER_STYLES, problem_text, pr
 
 BENCHMARKS = {
     # name: (format, smallest and largest number of steps). Training texts have 1 to 4 steps.
-    "chain": ("chain", 3, 3),
-    "distract": ("distract", 2, 4),
+    "chain": ("chain", 2, 3),
+    "distract": ("distract", 2, 3),
     "dials": ("dials", 2, 3),
-    "expression": ("expression", 5, 6),
+    "expression": ("expression", 3, 4),
     "equation": ("equation", 2, 3),
     "reversed": ("reversed", 2, 2),  # a template that occurs in no training text
     "long": ("chain", 5, 5),  # longer than anything trained on
@@ -55,8 +55,8 @@ def benchmark_problems(seed: np.random.SeedSequence, problems: int) -> pd.DataFr
 
 
 def rl_problems(seed: np.random.SeedSequence, problems: int) -> pd.DataFrame:
-    """Return RL training problems of 2 to 4 steps, as rows of the problem schema."""
-    puzzles = _distinct(np.random.default_rng(seed), RL_FORMATS, 2, 4, problems, set(), test=False)
+    """Return RL training problems of 2 or 3 steps, as rows of the problem schema."""
+    puzzles = _distinct(np.random.default_rng(seed), RL_FORMATS, 2, 3, problems, set(), test=False)
     return pd.DataFrame([_problem_row(f"rl-{i}", "rl", puzzle) for i, puzzle in enumerate(puzzles)])
 
 
