@@ -30,7 +30,7 @@ def score_table(
 
     Returns:
         Columns `benchmark, problems, samples`, then `pass@k, pass@k_low, pass@k_high` (95 %, over problems and
-        samples) and `majority@k` for each k, `signal_share, truncated, unparseable, empty, mean_tokens`. The
+        samples; over samples alone where a benchmark has one problem) and `majority@k` for each k, `signal_share, truncated, unparseable, empty, mean_tokens`. The
         average's `problems` is the sum over its benchmarks, its `samples` the smallest.
 
     Raises:
@@ -42,9 +42,11 @@ def score_table(
         raise InputError(f"left_out_of_average: {absent[0]!r} is not one of the benchmarks {sorted(known)}")
     rows, intervals = [], {}
     rates = summary.benchmarks.set_index("benchmark")
+    # A shard may hold a single problem of a benchmark, which says nothing of how problems differ.
+    over = "both" if summary.problems.groupby("benchmark").size().min() > 1 else "samples"
     for name, group in summary.problems.groupby("benchmark", sort=False):
         n, c = group["n"].to_numpy(), group["c"].to_numpy()
-        intervals[name] = pass_at_k_interval(n, c, k)
+        intervals[name] = pass_at_k_interval(n, c, k, over=over)
         votes = _votes(group, summary.answers[summary.answers["benchmark"] == name], k)
         rows.append(
             {"benchmark": name, "problems": len(group), "samples": int(n.min())}

@@ -55,6 +55,12 @@ def test_samples_are_the_smallest_of_a_benchmark():
         score_table(summary({"a": [(8, 1), (4, 1)]}), k=[8], group_size=8)
 
 
+def test_a_single_problem_has_an_interval_over_its_samples():
+    table = score_table(summary({"a": [(8, 4)], "b": [(8, 2), (8, 6)]}), k=[1], group_size=8)
+    assert (table["pass@1_low"] < table["pass@1"]).all()
+    assert (table["pass@1"] < table["pass@1_high"]).all()
+
+
 def test_leaving_out_what_is_not_there_or_all():
     with pytest.raises(InputError, match="'mcq' is not one of"):
         score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=["mcq"])
