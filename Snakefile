@@ -46,14 +46,21 @@ def settings(job):
     return hash_value(job.settings)
 
 
+def checkpoint(wildcards):
+    """Return the run and the RL seed, or None, that an evaluation's folder name stands for."""
+    if wildcards.stage == "post_sft":
+        return wildcards.run, None
+    run, _, seed = wildcards.run.rpartition("-seed")
+    return run, int(seed)
+
+
 def evaluation(wildcards, shard=0, of=1):
-    run, _, seed = wildcards.run.rpartition("-seed") if wildcards.stage == "post_rl" else (wildcards.run, "", "")
-    return jobs.evaluate(study, wildcards.family, wildcards.stage, run, int(seed) if seed else None, shard, of)
+    return jobs.evaluate(study, wildcards.family, wildcards.stage, *checkpoint(wildcards), shard, of)
 
 
 def evaluation_words(wildcards):
-    run, _, seed = wildcards.run.rpartition("-seed") if wildcards.stage == "post_rl" else (wildcards.run, "", "")
-    return f"-r stage {wildcards.stage} -r run {run}" + (f" -p rl_seed {seed}" if seed else "")
+    run, seed = checkpoint(wildcards)
+    return f"-r stage {wildcards.stage} -r run {run}" + ("" if seed is None else f" -p rl_seed {seed}")
 
 
 # papermill, with the executed notebook whole or named as failed, and one clear line where a user slipped.
