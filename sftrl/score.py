@@ -1,13 +1,22 @@
 """From counts to rows of `results.csv`: Pass@k with intervals and the rates beside it, by benchmark and averaged."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import Interval, average_intervals, majority_at_k, pass_at_k_interval, signal_share
+from sftrl.passk import (
+    Interval,
+    average_intervals,
+    extrapolate_pass_at_k,
+    majority_at_k,
+    pass_at_k_interval,
+    signal_share,
+)
 
+BEYOND = 4  # times the largest k, where Pass@k is forecast: docs/passk-and-loss.md has the error there
 RATES = ["truncated", "unparseable", "empty", "mean_tokens"]
 
 
@@ -30,9 +39,11 @@ def score_table(
 
     Returns:
         Columns `benchmark, problems, samples`, then `pass@k, pass@k_low, pass@k_high` (95 %, over problems and
-        samples; over samples alone where a benchmark has one problem) and `majority@k` for each k, `signal_share,
-        truncated, unparseable, empty, mean_tokens`. The average's `problems` is the sum over its benchmarks, its
-        `samples` the smallest.
+        samples; over samples alone where a benchmark has one problem) and `majority@k` for each k,
+        `extrapolated_pass@K` and its interval at four times the largest k (empty where the counts cannot support a
+        forecast), `signal_share, truncated, unparseable, empty, mean_tokens`. The average's `problems` is the sum over
+        its benchmarks, its `samples` the smallest, its forecast one fit to all problems, each benchmark with the same
+        weight.
 
     Raises:
         InputError: a benchmark to leave out that is not there, or none is left.
@@ -53,6 +64,7 @@ def score_table(
             {"benchmark": name, "problems": len(group), "samples": int(n.min())}
             | _pass_columns(intervals[name], k)
             | {f"majority@{size}": value for size, value in zip(k, votes, strict=True)}
+            | _forecast(group, max(k))
             | {"signal_share": signal_share(n, c, min(group_size, int(n.min())))}
             | rates.loc[name, RATES].astype(float).to_dict()
         )
@@ -62,6 +74,7 @@ def score_table(
         raise InputError("left_out_of_average: no benchmark is left to average")
     average = averaged.drop(columns=["benchmark", "problems", "samples"]).mean().to_dict()
     average |= _pass_columns(average_intervals([intervals[name] for name in averaged["benchmark"]]), k)
+    average |= _forecast(summary.problems[summary.problems["benchmark"].isin(averaged["benchmark"])], max(k))
     average |= {"benchmark": "average", "problems": averaged["problems"].sum(), "samples": averaged["samples"].min()}
     return pd.concat([table, pd.DataFrame([average])], ignore_index=True)
 
@@ -72,6 +85,17 @@ def _pass_columns(interval: Interval, k: Sequence[int]) -> dict[str, float]:
         for suffix, values in (("", interval.estimate), ("_low", interval.low), ("_high", interval.high)):
             columns[f"pass@{size}{suffix}"] = float(values[i])
     return columns
+
+
+def _forecast(problems: pd.DataFrame, largest: int) -> dict[str, float]:
+    """Forecast the mean Pass@k of benchmarks of equal weight beyond the largest k, if the counts allow it."""
+    name = f"extrapolated_pass@{BEYOND * largest}"
+    weights = 1 / problems.groupby("benchmark")["n"].transform("size")
+    try:
+        found = extrapolate_pass_at_k(problems["n"], problems["c"], BEYOND * largest, weights=weights)
+    except InputError:
+        return {name: math.nan, f"{name}_low": math.nan, f"{name}_high": math.nan}
+    return {name: float(found.estimate), f"{name}_low": float(found.low), f"{name}_high": float(found.high)}
 
 
 def _votes(group: pd.DataFrame, answers: pd.DataFrame, k: Sequence[int]) -> list[float]:

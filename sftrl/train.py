@@ -176,7 +176,7 @@ def grpo(
     """Train by GRPO on problems with a known answer (TRL's GRPOTrainer), one on-policy update a step, no KL term.
 
     Args:
-        problems: columns `prompt`, `answer`, `answer_type`, `choices`.
+        problems: columns `prompt`, `answer`, and `answer_type`, `choices`, `tolerance` where known.
         prompts_per_step: problems a step, with `group_size` rollouts each, `micro_batch` rollouts at a time on the
             device (None: all of them).
         max_tokens: a rollout's longest response; a longer one is cut and so earns nothing.
@@ -209,11 +209,12 @@ def grpo(
     # A conversation is rendered by TRL with the chat template, a plain text is encoded as it is: as `sftrl.chat` does.
     conversations = problems["prompt"].map(lambda text: [{"role": "user", "content": text}])
     rows = problems.assign(prompt=conversations if tokenizer.chat_template else problems["prompt"])
+    rows = rows.reindex(columns=["prompt", "answer", "answer_type", "choices", "tolerance"])
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=reward,
         args=_arguments(GRPOConfig, "grpo.trl", settings | trl, output_dir=folder),
-        train_dataset=Dataset.from_list(rows[["prompt", "answer", "answer_type", "choices"]].to_dict("records")),
+        train_dataset=Dataset.from_list(rows.to_dict("records")),
         processing_class=tokenizer,
         callbacks=[Progress()],
     )
@@ -222,10 +223,11 @@ def grpo(
     )
 
 
-def reward(completions: Sequence, answer: Sequence[str], answer_type, choices, **_) -> list[float]:
+def reward(completions: Sequence, answer: Sequence[str], answer_type, choices, tolerance, **_) -> list[float]:
     """Return 1.0 for each completion whose final answer is right, else 0.0, in TRL's reward interface."""
     texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-    verdicts = verify_many(texts, list(answer), answer_types=list(answer_type), choices=list(choices))
+    how = {"answer_types": list(answer_type), "choices": list(choices), "tolerance": list(tolerance)}
+    verdicts = verify_many(texts, list(answer), **how)
     return [float(verdict.correct) for verdict in verdicts]
 
 

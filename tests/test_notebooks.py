@@ -62,6 +62,7 @@ def test_the_whole_graph_runs(finished):
     assert set(results["run"]) == {"base", RUN, "random-32-2ep", "shortest-64-1ep", "mixed-32-1ep"}
     assert set(results["stage"]) == {"post_sft", "post_rl"}
     assert set(results["benchmark"]) >= {"average", "chain", "choice", "long"}
+    assert set(results.loc[results["benchmark"] == "rl", "stage"]) == {"post_sft"}  # what RL will train on, before it
     losses = pd.read_csv(figures / "predictors.csv").set_index("run")["generalization_loss"]
     assert (losses > 0).all()
     assert losses[RUN] < losses["base"]  # SFT fits the teacher's notation, a little
@@ -207,6 +208,25 @@ def test_own_checkpoints_are_ranked_without_any_training(finished):
     results = pd.read_csv(finished / "figures" / "own" / "results.csv")
     assert (results["samples"] == 4).all()  # two shards, together every sample
     assert set(results["stage"]) == {"post_sft"}
+
+
+def test_adaptive_sampling_adds_to_a_pilot_that_does_not_count(finished):
+    values = {
+        "study": "adaptive",
+        "families": {"mine": {"model": f"runs/smoke/{FAMILY}/base/model"}},
+        "data": {"benchmarks": {"procedural": 2}},
+        "evaluation": {"samples": 8, "max_tokens": 8, "adaptive": {"k": 2, "half_width": 0.2, "pilot": 3}},
+    }
+    (finished / "params" / "adaptive.yaml").write_text(yaml.safe_dump(values))
+    for notebook in ("01_curate", "03_evaluate"):
+        result = papermill(finished, notebook, "-f", "params/adaptive.yaml")
+        assert result.returncode == 0, result.stderr[-3000:]
+    folder = finished / "runs" / "adaptive" / "mine" / "post_sft" / "base"
+    counts = pd.read_csv(folder / "counts.csv")
+    assert counts["n"].between(4, 8).all()
+    drawn = json.loads((folder / "manifest.json").read_text())["samples"]
+    assert drawn == counts["n"].sum() + 3 * len(counts)
+    assert "pass@4" in pd.read_csv(folder / "scores.csv")
 
 
 def test_the_report_is_one_page_of_all_notebooks(finished):

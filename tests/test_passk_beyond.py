@@ -50,6 +50,16 @@ def test_forecast_interval(population):
     assert held >= 33  # of 40: at 90 % coverage, less happens once in 24
 
 
+def test_weights_are_the_same_as_repeats():
+    c = np.array([0, 0, 1, 2, 3, 5, 6, 8, 9, 11, 13, 15])
+    doubled = extrapolate_pass_at_k(16, np.r_[c, c[:4]], [4, 64])
+    weighted = extrapolate_pass_at_k(16, c, [4, 64], weights=np.r_[np.full(4, 2), np.ones(8)])
+    assert weighted.estimate == pytest.approx(doubled.estimate, abs=0.02)
+    for weights in (np.ones(3), np.zeros(12), np.full(12, np.nan)):
+        with pytest.raises(InputError, match="one positive number for each of the 12 problems"):
+            extrapolate_pass_at_k(16, c, 64, weights=weights)
+
+
 def test_forecast_agrees_with_the_estimate_up_to_n():
     random = np.random.default_rng(2)
     c = random.binomial(64, random.beta(0.3, 0.9, 500))

@@ -100,6 +100,22 @@ def test_a_run_without_rl_is_kept_without_an_outcome(tables):
     assert np.isnan(last["post_rl"])
 
 
+def test_scores_on_rl_problems_are_predictors_and_no_benchmark(tables):
+    results, predictors = tables
+    rl = results[(results["stage"] == "post_sft") & (results["benchmark"] == "chains")]
+    rl = rl.assign(benchmark="rl", signal_share=np.linspace(0.1, 0.9, len(rl)), **{"pass@1": rl["pass@1"] / 2})
+    results = pd.concat([results, rl], ignore_index=True)
+    runs = runs_table(results, predictors)
+    of_rl = rl.set_index("run").loc[runs["run"]]
+    assert np.allclose(runs["pass@1_rl"], of_rl["pass@1"])
+    assert np.allclose(runs["signal_share_rl"], of_rl["signal_share"])
+    largest = [c for c in runs if c.endswith("_rl") and c.startswith("pass@")][-1]
+    assert np.allclose(runs[largest], of_rl[largest.removesuffix("_rl")])
+    judged = analyse(results, predictors, resamples=50, splits=5)["judged"]
+    assert {"pass@1_rl", "signal_share_rl", largest} <= set(judged["predictor"])
+    assert "benchmark:rl" not in set(judged["pool"])
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [("temperature", 0.6), ("samples", 64), ("verifier_version", "2"), ("max_tokens", 2048), ("top_p", 0.95)],

@@ -20,7 +20,6 @@ from sftrl.problems import (
     check_problems,
     load_examples,
     load_problems,
-    tolerance,
     with_choices,
 )
 from sftrl.problems.rules import RULES, aoval, boxed, first, gsm8k, joined, letter, number, options, text, user
@@ -113,7 +112,7 @@ def test_number_writes_every_whole_number_one_way(value, form):
 def test_a_checked_table_has_the_schemas_columns_in_order():
     checked = check_problems(pd.DataFrame([problem(extra=1)]))
     assert list(checked.columns) == [*PROBLEM_COLUMNS, "extra"]
-    assert checked.loc[0, ["answer_type", "choices", "solution", "level"]].tolist() == [None] * 4
+    assert checked.loc[0, ["answer_type", "choices", "solution", "level", "tolerance"]].tolist() == [None] * 5
 
 
 @pytest.mark.parametrize("answer_type", ANSWER_TYPES)
@@ -153,6 +152,8 @@ def test_the_check_takes_back_what_was_written(tmp_path, suffix):
         ([problem(answer_type="choice", answer="12")], "the answer '12' is not the letter"),
         ([problem(answer_type="choice", answer="A", choices=["x"])], "choices must be two or more texts"),
         ([problem(answer_type="choice", answer="A", choices=["x", ""])], "choices must be two or more texts"),
+        ([problem(tolerance="1 %")], "tolerance '1 %' is not a number between 0 and 1"),
+        ([problem(tolerance=1.0)], "tolerance 1.0 is not a number between 0 and 1"),
         ([problem(answer_type="integer", choices=["1", "2"])], "choices are given, but answer_type is 'integer'"),
     ],
 )
@@ -291,10 +292,13 @@ def test_every_sft_set_names_a_split_and_maps_prompt_and_response():
         assert {"prompt", "response"} <= set(entry["columns"])
 
 
-def test_tolerances_are_those_of_the_table():
-    assert tolerance("gsm8k") is None
-    assert tolerance("minerva") == 0.01
-    assert tolerance({"benchmark": "minerva", "tolerance": None}) is None
+def test_tolerances_are_those_of_the_spec(tmp_path):
+    assert [BENCHMARKS[name]["tolerance"] for name in ("gsm8k", "minerva")] == [None, 0.01]
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"problem": "pi?", "answer": "3.14"}\n')
+    spec = {"benchmark": "own", "path": str(path), "columns": {"problem": "problem", "answer": "answer"}}
+    assert load_problems({**spec, "tolerance": 0.01}).loc[0, "tolerance"] == 0.01
+    assert load_problems(spec).loc[0, "tolerance"] is None
 
 
 def test_images_are_needed_and_that_is_said():

@@ -1,11 +1,12 @@
 """Scores are the exact Pass@k of the counts, and the average is the unweighted mean of its benchmarks."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import pass_at_k
+from sftrl.passk import extrapolate_pass_at_k, pass_at_k
 from sftrl.score import powers_of_two, score_table
 
 
@@ -71,3 +72,17 @@ def test_leaving_out_what_is_not_there_or_all():
 @pytest.mark.parametrize(("n", "ks"), [(1, [1]), (4, [1, 2, 4]), (6, [1, 2, 4]), (64, [1, 2, 4, 8, 16, 32, 64])])
 def test_powers_of_two(n, ks):
     assert powers_of_two(n) == ks
+
+
+def test_forecast_beyond_the_samples():
+    random = np.random.default_rng(0)
+    easy, hard = random.binomial(16, random.beta(2, 2, 30)), random.binomial(16, random.beta(0.3, 2, 60))
+    counts = {"easy": [(16, c) for c in easy], "hard": [(16, c) for c in hard], "few": [(16, 1)] * 3}
+    table = score_table(summary(counts), k=[1, 16], group_size=8, left_out_of_average=["few"]).set_index("benchmark")
+    forecast = table["extrapolated_pass@64"]
+    assert forecast["hard"] == extrapolate_pass_at_k([16] * 60, hard, 64).estimate
+    # One fit to both, each with half of the weight, lies near the mean of two fits.
+    assert forecast["average"] == pytest.approx((forecast["easy"] + forecast["hard"]) / 2, abs=0.03)
+    assert (table["extrapolated_pass@64_low"] < forecast)[["easy", "hard", "average"]].all()
+    assert table.loc["few", ["extrapolated_pass@64", "extrapolated_pass@64_low"]].isna().all()
+    assert table.loc["hard", "pass@16"] < forecast["hard"]

@@ -57,6 +57,8 @@ SLIPS = [
     ({"runs": [{"selection": "random", "examples": 8, "epochs": 1}] * 2}, "'runs' holds 'random-8-1ep' twice"),
     ({"families": {"x": {}}}, "families.x: give either 'model' or 'scratch'"),
     ({"data__rl": ...}, "data.rl: missing, and the study has RL"),
+    ({"evaluation__adaptive": {"k": 4, "half_width": 0.01}}, "'adaptive' with k = 4 needs 'samples' of 2k or more"),
+    ({"grpo": ..., "data__rl": ...}, "data.rl: missing, and 'evaluation.rl_problems' asks for some"),
     ({"data__prompt": "Solve it."}, "data: 'prompt' must contain {problem}"),
 ]
 

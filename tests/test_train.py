@@ -63,7 +63,7 @@ def test_grpo_finds_the_rewarded_answer(tmp_path):
     """From a model that answers any digit, RL with one digit rewarded must come to say that digit."""
     model, tokenizer = tiny_pair(hidden_size=32, layers=1)
     train.sft(model, tokenizer, examples(320), folder=str(tmp_path), **(SFT | {"batch_size": 16, "micro_batch": 16}))
-    problems = pd.DataFrame({"prompt": ["What is it?"] * 8, "answer": "3", "answer_type": "integer", "choices": None})
+    problems = pd.DataFrame({"prompt": ["What is it?"] * 8, "answer": "3", "answer_type": "integer"})
     settings = GRPO | {"steps": 30, "learning_rate": 5e-3, "prompts_per_step": 4, "group_size": 8, "max_tokens": 16}
     log = train.grpo(model, tokenizer, problems, folder=str(tmp_path), **settings)
     assert log["reward"].head(3).mean() < 0.35

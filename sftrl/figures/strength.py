@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from sftrl.errors import InputError
-from sftrl.figures.style import COLOURS, LOSS, PALE, RL, label, styled, wrapped
+from sftrl.figures.style import LOSS, PALE, RL, label, styled, wrapped
 
 MEASURES = {"r2": "r²", "spearman": "Spearman"}
 HEADLINE = ("pass@1", "pass@16", "pass@64", "generalization_loss", "pass@1 + generalization_loss")
@@ -30,8 +30,9 @@ def headline(predictors: list[str]) -> list[str]:
 def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools: list[str] | None = None) -> Figure:
     """Draw how Pass@k's r² and Spearman correlation with the RL result depend on k, a row of panels a pool.
 
-    Bands are 95 % intervals over runs. The grey line and band are the noise ceiling; the dashed line is the
-    generalization loss, for comparison (its Spearman correlation with the sign turned round).
+    Bands are 95 % intervals over runs, hollow points forecasts beyond the samples. The grey line and band are the noise
+    ceiling; the dashed line is the generalization loss, for comparison (its Spearman correlation with the sign turned
+    round).
     """
     judged = judged[judged["target"] == "post_rl"]
     if pools is None:
@@ -52,6 +53,8 @@ def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools:
 def k_sweep_handles(judged: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[Line2D]:
     """Legend entries for what a k sweep shows."""
     handles = [Line2D([], [], color=RL, marker="o", ms=4, label="Pass@k, 95 % band")]
+    if judged["predictor"].str.startswith("extrapolated").any():
+        handles.append(Line2D([], [], color=RL, ls=":", marker="o", ms=4, mfc="white", label="forecast of larger k"))
     if judged.loc[judged["predictor"] == "generalization_loss", "r2"].notna().any():
         handles.append(Line2D([], [], color=LOSS, ls="--", label="loss (sign turned)"))
     if ceiling is not None and ceiling["r2"].notna().any():
@@ -66,23 +69,22 @@ def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, p
     loss = rows.loc[rows["predictor"] == "generalization_loss", measure]
     if loss.notna().any():
         axes.axhline(abs(loss.iloc[0]) if measure == "r2" else -loss.iloc[0], color=LOSS, ls="--", lw=1.2)
-    for kind, dash in (("pass@", "-"), ("extrapolated_pass@", ":")):
-        found = rows[rows["predictor"].str.fullmatch(re.escape(kind) + r"\d+")].copy()
-        if found.empty:
-            continue
-        found["k"] = found["predictor"].str.removeprefix(kind).astype(int)
-        found = found.sort_values("k")
-        colour = RL if kind == "pass@" else COLOURS[9]
-        axes.plot(found["k"], found[measure], color=colour, ls=dash, marker="o", ms=4)
-        axes.fill_between(found["k"], found[f"{measure}_low"], found[f"{measure}_high"], color=colour, alpha=0.2, lw=0)
-        if kind == "pass@":
-            ks = found["k"].tolist()
-            shown = ks[:: -(-len(ks) // 6)]
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_locator(FixedLocator(shown))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_xticks(shown, [str(k) for k in shown])
-    lowest = rows.loc[rows["predictor"].str.contains("pass@"), f"{measure}_low"].min()
+    rows = rows.assign(k=pd.to_numeric(rows["predictor"].str.extract(r"^(?:extrapolated_)?pass@(\d+)$")[0]))
+    rows = rows.dropna(subset=["k"]).sort_values("k")
+    forecast = rows["predictor"].str.startswith("extrapolated")
+    drawn, beyond = rows[~forecast], rows[forecast]
+    low, high = f"{measure}_low", f"{measure}_high"
+    axes.plot(drawn["k"], drawn[measure], color=RL, marker="o", ms=4)
+    axes.fill_between(drawn["k"], drawn[low], drawn[high], color=RL, alpha=0.2, lw=0)
+    reach = [beyond[measure] - beyond[low], beyond[high] - beyond[measure]]
+    axes.errorbar(beyond["k"], beyond[measure], reach, fmt="o", ms=4, mfc="white", color=RL, lw=1, ls=":")
+    ks = rows["k"].astype(int).drop_duplicates().tolist()
+    shown = ks[:: -(-len(ks) // 6)]
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(shown, [str(k) for k in shown])
+    lowest = rows[low].min()
     axes.set_ylim(min(0, lowest - 0.05) if measure == "spearman" else 0, 1.03)
 
 

@@ -29,8 +29,8 @@ SCHEMA = pa.schema(
 )
 
 
-def problem_golds(problems: pd.DataFrame) -> dict[Problem, tuple[str, str | None, list[str] | None]]:
-    """Map (benchmark, id) to (answer, answer_type, choices); the last two are None where absent.
+def problem_golds(problems: pd.DataFrame) -> dict[Problem, tuple[str, str | None, list[str] | None, float | None]]:
+    """Map (benchmark, id) to (answer, answer_type, choices, tolerance); the last three are None where absent.
 
     Raises:
         InputError: a column is missing, or an id occurs twice in its benchmark.
@@ -43,11 +43,12 @@ def problem_golds(problems: pd.DataFrame) -> dict[Problem, tuple[str, str | None
         name = str(row["benchmark"]), str(row["id"])
         if name in golds:
             raise InputError(f"problems: {name[0]} has the id {name[1]!r} twice")
-        kind, choices = row.get("answer_type"), row.get("choices")
+        kind, choices, tolerance = row.get("answer_type"), row.get("choices"), row.get("tolerance")
         golds[name] = (
             str(row["answer"]),
             kind if isinstance(kind, str) else None,
             None if choices is None or isinstance(choices, float) else [str(choice) for choice in choices],
+            None if tolerance is None or tolerance != tolerance else float(tolerance),
         )
     return golds
 
@@ -56,12 +57,12 @@ class Grader:
     """Grades parts of a store with these golds and this version of the verifier.
 
     Args:
-        problems: the problem rows (`benchmark, id, problem, answer`, and `answer_type, choices` where known).
+        problems: the problem rows: `benchmark, id, problem, answer`, and `answer_type, choices, tolerance` where known.
         workers: the verifier's worker processes.
         timeout: seconds allowed for one answer.
 
     Attributes:
-        golds: (answer, answer type, choices) of every (benchmark, problem id).
+        golds: (answer, answer type, choices, tolerance) of every (benchmark, problem id).
 
     Raises:
         InputError: a column is missing, or an id occurs twice in its benchmark.
@@ -80,6 +81,7 @@ class Grader:
             [gold[0] for gold in golds],
             answer_types=[gold[1] for gold in golds],
             choices=[gold[2] for gold in golds],
+            tolerance=[gold[3] for gold in golds],
             workers=self.workers,
             timeout=self.timeout,
         )

@@ -34,7 +34,9 @@ PRIOR_MEAN, PRIOR_PRECISION = np.array([0.3, 0.8, 0.0]), 0.1
 EM_STEPS = 10
 
 
-def extrapolate_pass_at_k(n: ArrayLike, c: ArrayLike, k: int | Sequence[int], level: float = 0.95) -> Interval:
+def extrapolate_pass_at_k(
+    n: ArrayLike, c: ArrayLike, k: int | Sequence[int], level: float = 0.95, *, weights: ArrayLike | None = None
+) -> Interval:
     """Return the mean Pass@k over problems, also for k beyond n, with an interval over samples and problems.
 
     For k up to n, `pass_at_k` is unbiased and needs no model. Beyond, this is a forecast: docs/passk-and-loss.md has
@@ -44,10 +46,12 @@ def extrapolate_pass_at_k(n: ArrayLike, c: ArrayLike, k: int | Sequence[int], le
         n, c: as in `pass_at_k`.
         k: draws, up to 16 times the median n.
         level: the chance that such intervals hold the truth, as far as the fitted family holds.
+        weights: each problem's part in the mean, shape (problems,), for example so that benchmarks of different sizes
+            count alike; equal by default. The interval is then a little too narrow.
 
     Raises:
-        InputError: bad counts; k beyond 16 times the median n; or fewer than 10 problems with 0 < c < n, from which no
-            distribution of rates can be told.
+        InputError: bad counts or weights; k beyond 16 times the median n; or fewer than 10 problems with 0 < c < n,
+            from which no distribution of rates can be told.
     """
     check_kind(level, "both")
     n, c, _ = check_counts(n, c)
@@ -60,7 +64,10 @@ def extrapolate_pass_at_k(n: ArrayLike, c: ArrayLike, k: int | Sequence[int], le
             f"only {between} of {len(c)} problems were solved by some samples and not by others; "
             f"with fewer than {FEWEST}, what more samples would solve is a guess"
         )
-    rates = _fit(n, c)
+    weights = np.ones(len(c)) if weights is None else np.asarray(weights, float)
+    if weights.shape != c.shape or not (np.isfinite(weights) & (weights > 0)).all():
+        raise InputError(f"weights: one positive number for each of the {len(c)} problems is needed")
+    rates = _fit(n, c, weights / weights.mean())
     solved = -np.expm1(ks * LOG_Q[:, None])  # (grid, len(ks)): 1 - (1-p)^k
     parametric, estimate = rates.family @ solved, rates.density @ solved
     # Delta method for the fit. Then for what the family gets wrong: what the second step moved the forecast by, twice
@@ -83,8 +90,9 @@ class _Rates:
     information: NDArray[np.float64]  # of the family's three parameters
 
 
-def _fit(n: NDArray, c: NDArray) -> _Rates:
-    pairs, weights = np.unique(np.stack([n, c]), axis=1, return_counts=True)
+def _fit(n: NDArray, c: NDArray, weights: NDArray) -> _Rates:
+    pairs, pair = np.unique(np.stack([n, c]), axis=1, return_inverse=True)
+    weights = np.bincount(pair.ravel(), weights)
     likelihood = pairs[1][:, None] * LOG_P + (pairs[0] - pairs[1])[:, None] * LOG_Q
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
 

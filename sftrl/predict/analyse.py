@@ -39,7 +39,8 @@ def analyse(
     runs = runs_table(results, predictors, mixed=mixed)
     found = pools(runs, only)
     if per_benchmark:
-        several = [b for b in pd.unique(results["benchmark"]) if b != "average"]
+        after = results.loc[results["stage"] == "post_rl", "benchmark"]  # RL problems are not sampled again after RL
+        several = [b for b in pd.unique(after) if b != "average"]
         for name in several if len(several) > 1 else []:
             found[f"benchmark:{name}"] = runs_table(results, predictors, benchmark=name, mixed=mixed)
     how = {"level": level, "resamples": resamples, "seed": seed}

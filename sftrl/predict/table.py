@@ -15,6 +15,7 @@ SETTINGS = ("problems", "samples", "temperature", "top_p", "max_tokens", "verifi
 RUN = ["family", "run"]
 DESCRIPTION = ["selection", "examples", "epochs", "learning_rate"]
 MEASURED = re.compile(r"^((pass|majority|extrapolated_pass)@\d+|signal_share|truncated|unparseable|empty|mean_tokens)$")
+RL = "rl"  # not a benchmark: some of the RL training problems, sampled after SFT alone
 BASE = "base"  # the run without SFT: a reference, not one of the choices
 
 
@@ -38,9 +39,11 @@ def runs_table(
 
     Returns:
         `family, run`, the run's description, every predictor measured after SFT (`pass@k`, `majority@k`,
-        `signal_share`, ...) or given in `predictors`, and `post_sft` (Pass@1 after SFT), `post_rl` (Pass@1 after RL,
-        the mean over RL seeds), `post_rl_sd` (standard deviation over seeds), `n_seeds`, `gain` (post_rl - post_sft).
-        A run that has not been through RL has `n_seeds` 0 and no `post_rl`. Scores are fractions.
+        `signal_share`, ...) or given in `predictors`, Pass@1, Pass@k at the largest k and the signal share on RL
+        problems where those were sampled (`pass@1_rl`, ..., `signal_share_rl`), and `post_sft` (Pass@1 after SFT),
+        `post_rl` (Pass@1 after RL, the mean over RL seeds), `post_rl_sd` (standard deviation over seeds), `n_seeds`,
+        `gain` (post_rl - post_sft). A run that has not been through RL has `n_seeds` 0 and no `post_rl`. Scores are
+        fractions.
     """
     if mixed not in ("refuse", "mark"):
         raise InputError(f"mixed: {mixed!r} is neither 'refuse' nor 'mark'")
@@ -65,6 +68,8 @@ def runs_table(
     measured = [c for c in results if MEASURED.match(c)]
     runs = before[[*RUN, *[c for c in DESCRIPTION if c in before], *measured]].reset_index(drop=True)
     runs = runs.dropna(axis="columns", how="all")
+    on_rl = _on_rl_problems(wanted)
+    runs = runs if on_rl.empty else runs.merge(on_rl, on=RUN, how="left")
     if predictors is not None:
         need(predictors, RUN, "predictors")
         predictors = predictors.astype({"family": str, "run": str})
@@ -128,6 +133,14 @@ def differing_settings(results: pd.DataFrame, benchmark: str = "average") -> dic
             words = f"{family} {run}: benchmarks {list(names)}, most have {list(common)} ({stage})"
             marks.setdefault((family, run), []).append(words)
     return {key: words[0] + (f", and {len(words) - 1} more" if len(words) > 1 else "") for key, words in marks.items()}
+
+
+def _on_rl_problems(results: pd.DataFrame) -> pd.DataFrame:
+    rows = results[(results["benchmark"] == RL) & (results["stage"] == "post_sft")]
+    measured = [c for c in results if rows[c].notna().any()]
+    scores = [c for c in measured if c.startswith("pass@") and c[5:].isdigit()]
+    kept = [c for c in dict.fromkeys([*scores[:1], *scores[-1:], "signal_share"]) if c in measured]
+    return rows[[*RUN, *kept]].rename(columns={c: f"{c}_rl" for c in kept})
 
 
 def need(table: pd.DataFrame, columns: list[str], name: str) -> None:

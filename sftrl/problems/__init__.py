@@ -74,16 +74,12 @@ def load_problems(spec: str | dict) -> pd.DataFrame:
     mapped = map_columns(rows, spec["columns"], name, ("problem", "answer"), (*PROBLEM_COLUMNS, "several"))
     mapped["benchmark"] = spec["benchmark"]
     mapped["answer_type"] = _answer_types(mapped, spec.get("answer_type"), name)
+    mapped["tolerance"] = spec.get("tolerance")
     for column in ("solution", "level"):
         mapped[column] = mapped.get(column, pd.Series("", mapped.index)).map(lambda value: text(value) or None)
     mapped = _complete(mapped, ["problem", "answer"], spec, name)
     mapped["id"] = mapped["id"].map(text) if "id" in mapped else _text_ids(mapped, ["problem"])
     return check_problems(mapped.reindex(columns=PROBLEM_COLUMNS), name, mapped.index + 1)
-
-
-def tolerance(spec: str | dict) -> float | None:
-    """Return the relative error that a benchmark allows a number, for `sftrl.verify`; None is exact."""
-    return complete_spec(spec, "benchmark", {**BENCHMARKS, **RL_PROBLEMS}, PROBLEM_KEYS).get("tolerance")
 
 
 def load_examples(spec: str | dict) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from sftrl.errors import InputError
 from sftrl.problems.sources import as_list
 
-PROBLEM_COLUMNS = ["id", "benchmark", "problem", "answer", "answer_type", "choices", "solution", "level"]
+PROBLEM_COLUMNS = ["id", "benchmark", "problem", "answer", "answer_type", "choices", "solution", "level", "tolerance"]
 EXAMPLE_COLUMNS = ["id", "prompt", "response", "answer", "source"]
 ANSWER_TYPES = (
     "integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text",
@@ -21,8 +21,8 @@ def check_problems(problems: pd.DataFrame, name: str = "problems", rows: Sequenc
 
     `id`, `benchmark`, `problem` and `answer` are non-empty text, `id` unique within its benchmark; `answer_type` is one
     of `ANSWER_TYPES` or None for unknown, and an `integer` must be one; `choices` is a list of options, and then the
-    answer is the letter of one, or None; `solution` and `level` are text or None. The last four may be absent and are
-    then None.
+    answer is the letter of one, or None; `solution` and `level` are text or None; `tolerance` is the relative error
+    that a number is allowed, or None for exact. The last five may be absent and are then None.
 
     Args:
         name: what to call the table in errors: its file, as a rule.
@@ -44,12 +44,20 @@ def check_problems(problems: pd.DataFrame, name: str = "problems", rows: Sequenc
     if no_integer.any():
         row = _first(no_integer)
         raise InputError(f"{place(row)}: the answer {checked.at[row, 'answer']!r} is no integer, as answer_type says")
+    lax = checked["tolerance"].map(lambda value: value is not None and not _is_tolerance(value)).astype(bool)
+    if lax.any():
+        row = _first(lax)
+        raise InputError(f"{place(row)}: tolerance {checked.at[row, 'tolerance']!r} is not a number between 0 and 1")
     checked["choices"] = pd.Series([as_list(value) for value in checked["choices"]], dtype=object)
     for row in np.flatnonzero(checked["choices"].notna() | (checked["answer_type"] == "choice")):
         problem = _choice_problem(*checked.loc[row, ["answer", "answer_type", "choices"]])
         if problem:
             raise InputError(f"{place(row)}: {problem}")
     return checked
+
+
+def _is_tolerance(value: object) -> bool:
+    return isinstance(value, float | int) and 0 < value < 1
 
 
 def _choice_problem(answer: str, answer_type: str | None, choices: object) -> str | None:

@@ -68,8 +68,8 @@ def evaluate_samples(
     Args:
         folder: the store; made if absent.
         model: a folder or hub name; or a loaded model, for the `transformers` engine, or a started `vllm.LLM`.
-        problems: the problem rows: `benchmark, id, problem, answer`, and `answer_type, choices` where known. The same
-            rows in every call and shard.
+        problems: the problem rows: `benchmark, id, problem, answer`, and `answer_type, choices, tolerance` where known.
+            The same rows in every call and shard.
         n: samples a problem. A greater n than before only adds.
         max_tokens: the longest response in tokens, EOS included.
         tokenizer: the model's own by default.

@@ -23,6 +23,8 @@ def results(study: Study) -> pd.DataFrame:
                 row = {"family": family, "run": run} | _description(study, run)
                 row |= {"rl_seed": rl_seed, "stage": stage}
                 scores = scores.assign(**row, **how, verifier_version=VERIFIER_VERSION)
+                if given.adaptive:  # what every problem has at least; how many more differs by chance
+                    scores["samples"] = 2 * given.adaptive.k
                 first = [*row, "benchmark", "problems", "samples", *how, "verifier_version"]
                 tables.append(scores[[*first, *scores.columns.drop(first)]])
     # Stages may differ in samples, and so in the k that they have.

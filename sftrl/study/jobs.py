@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sftrl.errors import InputError
 from sftrl.files import hash_value
+from sftrl.predict.table import RL
 from sftrl.study.manifest import Stage, require
 from sftrl.study.study import Study
 
@@ -105,16 +106,15 @@ def evaluate(
     if not 0 <= shard < of:
         raise InputError(f"shard: {shard} is not one of {of} shards, which count from 0")
     given = study.params.evaluation
-    sampling = {
-        "n": given.samples if stage == "post_sft" else given.samples_post_rl,
-        **given.model_dump(
-            include={"engine", "temperature", "top_p", "max_tokens", "batch_tokens", "tensor_parallel_size"}
-        ),
-    }
+    passed_on = {"engine", "temperature", "top_p", "max_tokens", "batch_tokens", "tensor_parallel_size", "adaptive"}
+    sampling = {"n": given.samples if stage == "post_sft" else given.samples_post_rl}
+    sampling |= given.model_dump(include=passed_on)
+    rl_problems = given.rl_problems if stage == "post_sft" else 0
     settings = study.settings(
         prompt=study.params.data.prompt,
         sampling=sampling,
-        left_out_of_average=given.left_out_of_average,
+        rl_problems=rl_problems,
+        left_out_of_average=[*given.left_out_of_average, *([RL] if rl_problems else [])],
         group_size=study.group_size,
         loss_token_budget=given.loss_token_budget,
         # Other models than those of the study's own stages are named, since no input folder stands for them.
@@ -138,8 +138,9 @@ def store(study: Study, family: str, stage: str, run: str, rl_seed: int | None) 
     job = evaluate(study, family, stage, run, rl_seed)
     benchmarks = require(data_folder(study))["outputs"]["benchmarks.parquet"]
     models = [require(folder)["id"] for folder in _model(study, family, run, rl_seed)]
-    sampling = {k: v for k, v in job.settings["sampling"].items() if k not in ("n", "batch_tokens")}
-    key = [benchmarks, models, job.settings["model"], job.settings["prompt"], sampling, job.seeds]
+    sampling = {k: v for k, v in job.settings["sampling"].items() if k not in ("n", "batch_tokens", "adaptive")}
+    rest = [job.settings[name] for name in ("rl_problems", "model", "prompt")]
+    key = [benchmarks, models, rest, sampling, job.seeds]
     return job.folder / "stores" / hash_value(key)
 
 

@@ -110,12 +110,26 @@ class Grpo(Section):
     trl: dict[str, Any] = {}
 
 
+class AdaptiveSampling(Section):
+    """Samples where they narrow Pass@k (`sftrl.sample.Adaptive`), `samples` at most beside the pilot."""
+
+    k: Count
+    half_width: Rate
+    pilot: Count = 16
+
+
 class Evaluation(Section):
-    """How checkpoints are sampled and graded. The two stages may differ in samples, in nothing else."""
+    """How checkpoints are sampled and graded. The two stages may differ in samples, in nothing else.
+
+    With `rl_problems`, that many of the RL training problems are sampled after SFT too, for predictors that look where
+    RL will look.
+    """
 
     engine: Literal["transformers", "vllm"] = "transformers"
     samples: Count = 64
     samples_post_rl: Count = 64
+    adaptive: AdaptiveSampling | None = None
+    rl_problems: Annotated[int, Field(ge=0)] = 0
     temperature: Rate = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Count = 128
@@ -124,6 +138,13 @@ class Evaluation(Section):
     tensor_parallel_size: Count = 1
     left_out_of_average: list[str] = []
     loss_token_budget: Count = 16_384
+
+    @model_validator(mode="after")
+    def _room_to_adapt(self):
+        fewest = min(self.samples, self.samples_post_rl)
+        if self.adaptive and fewest < 2 * self.adaptive.k:
+            raise ValueError(f"'adaptive' with k = {self.adaptive.k} needs 'samples' of 2k or more, not {fewest}")
+        return self
 
 
 class Predict(Section):
@@ -186,6 +207,8 @@ class Params(Section):
             raise ValueError("data.sft: missing, and 'runs' has runs with SFT")
         if self.data.rl is None and self.grpo is not None:
             raise ValueError("data.rl: missing, and the study has RL (a 'grpo' section)")
+        if self.data.rl is None and self.evaluation.rl_problems:
+            raise ValueError("data.rl: missing, and 'evaluation.rl_problems' asks for some")
         return self
 
     @model_validator(mode="after")
@@ -228,6 +251,6 @@ def _explain(problem: dict, values: dict) -> str:
     return f"{key}: {given!r} should be {message}"
 
 
-_SECTIONS = (Params, Generated, Scratch, Family, Data, Sft, Grpo, Evaluation, Predict, Run)
+_SECTIONS = (Params, Generated, Scratch, Family, Data, Sft, Grpo, AdaptiveSampling, Evaluation, Predict, Run)
 _KEYS = sorted({name for section in _SECTIONS for name in section.model_fields})
 _UNION = {"Generated", "str"}

@@ -4,6 +4,8 @@ import pandas as pd
 
 from sftrl import curate, procedural
 from sftrl.errors import InputError
+from sftrl.files import read_table
+from sftrl.predict.table import RL
 from sftrl.problems import check_examples, check_problems, load_examples, load_problems
 from sftrl.study import jobs
 from sftrl.study.schema import Generated
@@ -18,6 +20,24 @@ def benchmarks(study: Study) -> pd.DataFrame:
     if isinstance(source, Generated):
         return check_problems(procedural.benchmark_problems(study.seed_sequence("benchmarks"), source.procedural))
     return check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
+
+
+def evaluated(study: Study, stage: str) -> pd.DataFrame:
+    """Return what a checkpoint is sampled on, with its prompts: the benchmarks, and after SFT some RL problems.
+
+    Those are the benchmark `rl`, which has no part in the average.
+
+    Raises:
+        InputError: fewer RL problems than `evaluation.rl_problems` are left after curation.
+    """
+    folder, count = jobs.data_folder(study), study.params.evaluation.rl_problems
+    problems = read_table(folder / "benchmarks.parquet")
+    if count and stage == "post_sft":
+        rl = read_table(folder / "rl.parquet")
+        if len(rl) < count:
+            raise InputError(f"evaluation.rl_problems: {count} were asked for, and {len(rl)} are left after curation")
+        problems = pd.concat([problems, rl.head(count).assign(benchmark=RL)], ignore_index=True)
+    return study.prompts(problems)
 
 
 def training(study: Study) -> Tables:

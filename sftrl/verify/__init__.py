@@ -76,7 +76,7 @@ def verify_many(
     *,
     answer_types: str | Sequence[str | None] | None = None,
     choices: Sequence[Sequence[str] | None] | None = None,
-    tolerance: float | None = None,
+    tolerance: float | Sequence[float | None] | None = None,
     workers: int = 1,
     timeout: float = 5.0,
 ) -> list[Verdict]:
@@ -88,7 +88,8 @@ def verify_many(
         answer_types: `integer number expression tuple set interval equation matrix choice text` or None (inferred
             from the gold answer); one for all pairs, or one a pair.
         choices: the options of a multiple-choice problem, one list (or None) a pair; its gold is the letter.
-        tolerance: relative tolerance for numbers, only for benchmarks that define one. None is exact.
+        tolerance: relative tolerance for numbers, for benchmarks that define one; one for all pairs, or one a pair.
+            None is exact.
         workers: processes that run math-verify, at most.
         timeout: seconds that math-verify may take for one pair.
 
@@ -101,7 +102,9 @@ def verify_many(
     answer_types = [kind if isinstance(kind, str) else None for kind in answer_types]  # pandas writes None as NaN
     if choices is None:
         choices = [None] * n
-    for name, values in (("golds", golds), ("answer_types", answer_types), ("choices", choices)):
+    tolerances = [tolerance] * n if tolerance is None or isinstance(tolerance, float | int) else tolerance
+    given = {"golds": golds, "answer_types": answer_types, "choices": choices, "tolerances": tolerances}
+    for name, values in given.items():
         if len(values) != n:
             raise InputError(f"{n} responses, but {len(values)} {name}")
     for kind in set(answer_types) - ANSWER_TYPES - {None}:
@@ -112,19 +115,20 @@ def verify_many(
     verdicts: list[Verdict | None] = [None] * n
     decided: dict[tuple, Verdict] = {}
     open_pairs: dict[tuple, list[int]] = {}
-    for i, (response, gold, kind, options) in enumerate(zip(responses, golds, answer_types, choices, strict=True)):
+    pairs = zip(responses, golds, answer_types, choices, tolerances, strict=True)
+    for i, (response, gold, kind, options, allowed) in enumerate(pairs):
         answer = extract_answer(response)
         if not isinstance(gold, str):
             gold = str(gold) if isinstance(gold, int) or (isinstance(gold, float) and gold == gold) else None
         if options is not None:
             options = None if isinstance(options, float) else tuple(options)
-        key = (gold, answer, kind, options)
+        key = (gold, answer, kind, options, allowed if allowed == allowed else None)  # pandas writes None as NaN
         verdict = decided.get(key)
         if verdict is None:
             if key in open_pairs:
                 open_pairs[key].append(i)
                 continue
-            status = compare(*key, tolerance)
+            status = compare(*key)
             if status is None:
                 open_pairs[key] = [i]
                 continue
