@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
+from transformers.utils import logging as transformers_logging
 
 from sftrl.errors import InputError
 
@@ -116,5 +117,6 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
 
 def load_model(path: str | Path, revision: str | None = None, dtype: str = "auto") -> PreTrainedModel:
     """Load a causal language model from a folder or the hub, on the GPU where there is one."""
+    transformers_logging.disable_progress_bar()  # a bar of loaded weights is noise in a log and in a notebook
     model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -238,6 +238,7 @@ def _arguments(config, section: str, settings: dict, **more):
         raise InputError(f"{section}.{unknown[0]}: {config.__name__} has no such argument")
     defaults = {
         "bf16": torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "gradient_checkpointing": False,
         "max_grad_norm": 1.0,
         "logging_steps": 1,

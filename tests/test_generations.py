@@ -334,5 +334,5 @@ def test_too_few_samples_are_an_error_or_called_partial(tmp_path):
 def test_many_truncated_responses_are_warned_of(tmp_path):
     fill(tmp_path, 2, finish_reason="length")
     grade(tmp_path, PROBLEMS)
-    with pytest.warns(UserWarning, match="sums: 100% of the responses were cut off"):
+    with pytest.warns(UserWarning, match="cut off at max_tokens: 100% of sums, 100% of halves"):
         summarise(tmp_path, PROBLEMS)

@@ -99,8 +99,10 @@ def test_pretraining_follows_its_schedule_inside_the_trainer(tmp_path):
 
 def test_reward_is_one_for_right_and_zero_for_anything_else():
     completions = [[{"role": "assistant", "content": text}] for text in ("\\boxed{12}", "\\boxed{13}", "12 is", "")]
-    assert train.reward(completions, ["12"] * 4, ["integer"] * 4, [None] * 4)[:2] == [1.0, 0.0]
-    assert train.reward(["\\boxed{12}", ""], ["12"] * 2, ["integer"] * 2, [None] * 2) == [1.0, 0.0]
+    assert train.reward(completions, ["12"] * 4, ["integer"] * 4, [None] * 4, [None] * 4)[:2] == [1.0, 0.0]
+    assert train.reward(["\\boxed{12}", ""], ["12"] * 2, ["integer"] * 2, [None] * 2, [None] * 2) == [1.0, 0.0]
+    near = ["\\boxed{9.61}"] * 2
+    assert train.reward(near, ["9.6"] * 2, ["number"] * 2, [None] * 2, [0.01, None]) == [1.0, 0.0]
 
 
 SLIPS = [

@@ -119,7 +119,8 @@ def _tables(counts: dict, answers: dict, n: int, partial: bool, folder: str | Pa
     ).sort_values(
         ["benchmark", "problem_id", "count", "answer"], ascending=[True, True, False, True], ignore_index=True
     )
-    for name, share in benchmarks["truncated"].items():
-        if share > TRUNCATED_WARNING:
-            warnings.warn(f"{name}: {share:.0%} of the responses were cut off at max_tokens", stacklevel=3)
+    cut = benchmarks.loc[benchmarks["truncated"] > TRUNCATED_WARNING, "truncated"]
+    if len(cut):
+        named = ", ".join(f"{share:.0%} of {name}" for name, share in cut.items())
+        warnings.warn(f"many responses were cut off at max_tokens: {named}", stacklevel=3)
     return Summary(benchmarks.reset_index(), table, found)
