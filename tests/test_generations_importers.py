@@ -5,12 +5,15 @@ import math
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from datasets import Dataset
 from tiny import tiny_pair
 
 from sftrl.errors import InputError
 from sftrl.generations import Store, grade, import_lighteval, import_lm_eval, summarise
+from sftrl.predict import decide, runs_table
+from sftrl.score import score_table
 
 DATA = Path(__file__).parent / "data"
 GSM8K = DATA / "samples_gsm8k_cot_2025-06-01T10-20-30.123456.jsonl"
@@ -58,6 +61,19 @@ def test_lm_eval_before_named_arguments(tmp_path):
         ["minerva_math_algebra", "5", "Problem: What is half of 1?\nSolution:", "\\frac{1}{2}"]
     ]
     assert counts(tmp_path, problems)[0] == [["minerva_math_algebra", "5", 1, 1]]
+
+
+def test_checkpoints_sampled_elsewhere_are_ranked(tmp_path):
+    worse = tmp_path / GSM8K.name
+    worse.write_text(GSM8K.read_text().replace("7", "8"))
+    tables = []
+    for run, path in (("worse", worse), ("better", GSM8K)):
+        problems = import_lm_eval(tmp_path / run, [path]).assign(answer=["7", "5"])
+        grade(tmp_path / run, problems)
+        scores = score_table(summarise(tmp_path / run, problems), k=[1, 2], group_size=2)
+        tables.append(scores.assign(family="mine", run=run, stage="post_sft"))
+    runs = runs_table(pd.concat(tables))
+    assert list(decide(runs, predictors=("pass@1",))["run"]) == ["better", "worse"]
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")
