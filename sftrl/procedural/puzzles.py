@@ -64,8 +64,9 @@ def make_puzzle(rng: np.random.Generator, form: str, n_steps: int) -> Puzzle:
         if form != "distract" or rng.random() < 0.7 or len(line) < 3:
             line.append(step.name)
         steps.append(step)
-    # The last digit depends on the most steps, so it is always asked for.
-    others = [line[i] for i in rng.permutation(len(line) - 1)[:2]]
+    # The last digit depends on the most steps, so it is always asked for; all in the order in which they were made, as
+    # models this small do not learn to put them into another.
+    others = [line[i] for i in sorted(rng.permutation(len(line) - 1)[:2])]
     asked = (*others, line[-1])
     options: tuple[str, ...] = ()
     if form == "choice":
