@@ -1,5 +1,12 @@
 """The vLLM engine, run for real on a tiny model: the CPU build of vLLM is the same engine."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -98,6 +105,53 @@ def test_what_an_interrupted_call_left_in_the_queue_is_dropped(llm, tmp_path, fo
     rest = [r for r in wanted if r not in {response.request for response in kept}]
     drawn = [r.request for batch in sample_with_vllm(llm, rest, decoding(max_tokens=60)) for r in batch]
     assert sorted(drawn, key=wanted.index) == rest  # none missing, none twice
+
+
+EVALUATE = """
+import sys
+from test_sample import PROBLEMS
+from sftrl.sample import evaluate_samples
+store, model = sys.argv[1:]
+if __name__ == "__main__":  # vLLM may start its engine by importing this once more
+    evaluate_samples(
+        store, model=model, dtype="float32", problems=PROBLEMS, n=400, max_tokens=60, engine="vllm", progress=None
+    )
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_killed_while_sampling(llm, folder, tmp_path):
+    """Killed once some samples are stored, its engine with it; in the end none is missing and none is there twice."""
+    script, store, log = tmp_path / "evaluate.py", tmp_path / "store", tmp_path / "log"
+    script.write_text(EVALUATE)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, script, store, folder],
+            env=environment,
+            start_new_session=True,
+            stdout=output,
+            stderr=output,
+        )
+        patience = time.time() + 240
+        while process.poll() is None and not parts(store) and time.time() < patience:
+            time.sleep(0.01)
+        assert process.poll() is None, log.read_text()[-3000:]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert 0 < len(Store(store).read()) < 400 * len(PROBLEMS)
+    drawn = evaluate_samples(
+        store, model=llm, problems=PROBLEMS, n=400, max_tokens=60, engine="vllm", progress=None
+    ).samples
+    assert 0 < drawn < 400 * len(PROBLEMS)
+    table = Store(store).read()
+    for _, group in table.groupby(["benchmark", "problem_id"]):
+        assert sorted(group["sample_index"]) == list(range(400))
+    assert set(summarise(store, PROBLEMS, n=400).problems["n"]) == {400}
+
+
+def parts(store):
+    return len(list(store.glob("samples/*/[0-9]*.parquet")))
 
 
 def test_the_engines_do_not_mix(llm, tmp_path, folder):
