@@ -78,8 +78,8 @@ def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, p
     axes.fill_between(drawn["k"], drawn[low], drawn[high], color=RL, alpha=0.2, lw=0)
     reach = [beyond[measure] - beyond[low], beyond[high] - beyond[measure]]
     axes.errorbar(beyond["k"], beyond[measure], reach, fmt="o", ms=4, mfc="white", color=RL, lw=1, ls=":")
-    ks = rows["k"].astype(int).drop_duplicates().tolist()
-    shown = ks[:: -(-len(ks) // 6)]
+    ks = drawn["k"].astype(int).tolist()
+    shown = ks[:: -(-len(ks) // 6)] + beyond["k"].astype(int).tolist()
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(shown))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -31,7 +31,7 @@ def summary(
     second.set_xlabel("k of Pass@k after SFT")
     second.set_ylabel("Spearman with post-RL")
     second.set_title("b  Which k tells?")
-    second.legend(handles=k_sweep_handles(rows, ceiling[ceiling["pool"] == pool]), loc="lower right")
+    second.legend(handles=k_sweep_handles(rows, ceiling[ceiling["pool"] == pool]), loc="lower left")
     draw_strength(third, rows[rows["predictor"].isin(names)], ceiling, "r2")
     third.set_xlabel("r² with post-RL (diamond: leave-one-out)")
     third.set_title("c  Which predictor?")
