@@ -131,8 +131,8 @@ def sft_curves(curves: pd.DataFrame) -> Figure:
 
 
 def smooth(values: pd.Series) -> np.ndarray:
-    """Take a running mean over a twentieth of the curve, at least one step."""
-    return values.rolling(max(1, len(values) // 20), min_periods=1, center=True).mean().to_numpy()
+    """Take a running mean over a twentieth of the curve, at least three steps."""
+    return values.rolling(max(3, len(values) // 20), min_periods=1, center=True).mean().to_numpy()
 
 
 def _panel_title(axes: Axes, family: str, run: str, with_family: bool) -> None:

@@ -76,8 +76,8 @@ def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, p
     low, high = f"{measure}_low", f"{measure}_high"
     axes.plot(drawn["k"], drawn[measure], color=RL, marker="o", ms=4)
     axes.fill_between(drawn["k"], drawn[low], drawn[high], color=RL, alpha=0.2, lw=0)
-    reach = [beyond[measure] - beyond[low], beyond[high] - beyond[measure]]
-    axes.errorbar(beyond["k"], beyond[measure], reach, fmt="o", ms=4, mfc="white", color=RL, lw=1, ls=":")
+    at, value, ends = (beyond[c].to_numpy() for c in ("k", measure, [low, high]))
+    axes.errorbar(at, value, np.abs(ends.T - value), fmt="o", ms=4, mfc="white", color=RL, lw=1, ls=":")
     ks = drawn["k"].astype(int).tolist()
     shown = ks[:: -(-len(ks) // 6)] + beyond["k"].astype(int).tolist()
     axes.set_xscale("log", base=2)
