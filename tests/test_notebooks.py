@@ -193,9 +193,7 @@ def test_own_checkpoints_are_ranked_without_any_training(finished):
     values = {
         "study": "own",
         "families": {"mine": {"model": f"{runs}/base/model"}},
-        "runs": [
-            {"name": f"number-{i}", "model": f"{runs}/sft/{run}/model"} for i, run in enumerate((RUN, OTHER))
-        ],
+        "runs": [{"name": f"number-{i}", "model": f"{runs}/sft/{run}/model"} for i, run in enumerate((RUN, OTHER))],
         "data": {"benchmarks": {"procedural": 3}, "sft": {"procedural": 40}, "held_out": 20},
         "evaluation": {"samples": 4, "max_tokens": 24, "shards": 2},
     }
