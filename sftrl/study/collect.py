@@ -27,8 +27,9 @@ def results(study: Study) -> pd.DataFrame:
                     scores["samples"] = 2 * given.adaptive.k
                 first = [*row, "benchmark", "problems", "samples", *how, "verifier_version"]
                 tables.append(scores[[*first, *scores.columns.drop(first)]])
-    # Stages may differ in samples, and so in the k that they have.
-    table = pd.concat(tables, ignore_index=True).astype({"rl_seed": "Int64"})
+    # Stages may differ in samples, and so in the k that they have. Joined by rows, as empty columns join badly.
+    rows = [row for table in tables for row in table.to_dict("records")]
+    table = pd.DataFrame(rows).astype({"rl_seed": "Int64"})
     widest = max(tables, key=lambda t: len(t.columns))
     return table[widest.columns]
 
