@@ -74,7 +74,7 @@ def test_the_whole_graph_runs(finished):
 
 def test_every_artifact_has_a_manifest_that_says_what_made_it(finished):
     manifests = sorted((finished / "runs" / "smoke").rglob("manifest.json"))
-    assert len(manifests) == 1 + 1 + 4 + 5 + 5 + 5 + 1  # base, data, SFT, RL, two evaluations of each, predict
+    assert len(manifests) == 1 + 1 + 2 + 3 + 3 + 3 + 1  # base, data, SFT, RL, two evaluations of each, predict
     for path in manifests:
         manifest = json.loads(path.read_text())
         assert {
