@@ -67,6 +67,8 @@ def _draw_fit(axes: Axes, runs: pd.DataFrame, row: pd.Series, families: list[str
         line = np.linspace(x[at].min(), x[at].max(), 50)
         middle = y[at].mean() + slope * (line - x[at].mean())
         reach = stats.t.ppf(0.975, max(rest, 1)) * noise * np.sqrt(1 / at.sum() + (line - x[at].mean()) ** 2 / spread)
+        # In single precision, so that last digits, which differ between builds of Python, do not reach a pixel.
+        line, middle, reach = np.float32([line, middle, reach])
         axes.plot(line, middle, color=colour, lw=1.3)
         axes.fill_between(line, middle - reach, middle + reach, color=colour, alpha=0.15, lw=0)
         error = None
