@@ -53,6 +53,14 @@ def test_undefined_correlations_are_nan_not_zero():
     assert np.isnan(measures.kendall([1.0, 1, 1], [1, 2, 3]))
 
 
+def test_equal_values_have_no_rest_by_rounding():
+    for value in (0.01, 1 / 3, 1e9 / 7, -0.1):
+        for groups in (None, np.array([0, 0, 0, 1, 1, 1, 1])):
+            assert (measures.centred(np.full((2, 7), value), groups) == 0).all()
+    nearly = np.array([0.1, 0.1 + 2e-17, 0.1 - 2e-17, 0.1])  # as another machine's mean leaves them
+    assert (measures.centred(nearly) == 0).all()
+
+
 def test_measures_within_groups_ignore_differences_between_them():
     groups = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     x, y = np.array([1.0, 2, 3, 4, 11, 12, 13, 14]), np.array([4.0, 3, 2, 1, 94, 93, 92, 91])

@@ -165,7 +165,7 @@ def _halves(sample: Sample, splits: int, seed: int) -> dict[str, float]:
     x = sample.x - sample.x.mean(axis=0)
     design = np.hstack([member, x / np.abs(x).max(axis=0)])
     normal = np.einsum("bn,ni,nj->bij", fit, design, design)
-    slopes = _inverse(normal) @ ((fit * sample.y) @ design)[..., None]
+    slopes = np.linalg.pinv(normal, hermitian=True) @ ((fit * sample.y) @ design)[..., None]
     predicted = (design @ slopes)[..., 0]
     rest = 1 - fit
 
@@ -187,14 +187,6 @@ def _halves(sample: Sample, splits: int, seed: int) -> dict[str, float]:
         "halves_cod_sd": float(np.nanstd(cod)),
         "halves_cod_median": float(np.nanmedian(cod)),
     }
-
-
-def _inverse(normal: np.ndarray) -> np.ndarray:
-    """Return the pseudo-inverses of symmetric matrices (count, p, p)."""
-    try:
-        return np.linalg.pinv(normal, hermitian=True)
-    except np.linalg.LinAlgError:  # "did not converge": seen once, on finite numbers, where a second call went well
-        return np.linalg.pinv(normal)
 
 
 def left_out_predictions(sample: Sample) -> tuple[np.ndarray, np.ndarray]:

@@ -14,10 +14,13 @@ def centred(values: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Subtract the mean along the last axis, or each group's own mean, where `groups` (n,) holds 0, 1, 2, ..."""
     values = np.asarray(values, float)
     if groups is None:
-        return values - values.mean(axis=-1, keepdims=True)
-    member = np.eye(groups.max() + 1)[groups]  # (n, groups)
-    means = values @ (member / member.sum(axis=0))
-    return values - means @ member.T
+        rest = values - values.mean(axis=-1, keepdims=True)
+    else:
+        member = np.eye(groups.max() + 1)[groups]  # (n, groups)
+        rest = values - values @ (member / member.sum(axis=0)) @ member.T
+    # The mean of equal numbers may differ from them in the last digit, on some machines: that is not variation.
+    equal = np.abs(rest).max(axis=-1, keepdims=True) <= TOLERANCE * np.abs(values).max(axis=-1, keepdims=True)
+    return np.where(equal, 0.0, rest)
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
