@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from test_sample import PROBLEMS, decoding, requests
+from test_sample_crash import count
 from tiny import tiny_folder
 
 from sftrl.errors import InputError
@@ -134,7 +135,7 @@ def test_killed_while_sampling(llm, folder, tmp_path):
             stderr=output,
         )
         patience = time.time() + 240
-        while process.poll() is None and not parts(store) and time.time() < patience:
+        while process.poll() is None and not count(store) and time.time() < patience:
             time.sleep(0.01)
         assert process.poll() is None, log.read_text()[-3000:]
         os.killpg(process.pid, signal.SIGKILL)
@@ -148,10 +149,6 @@ def test_killed_while_sampling(llm, folder, tmp_path):
     for _, group in table.groupby(["benchmark", "problem_id"]):
         assert sorted(group["sample_index"]) == list(range(400))
     assert set(summarise(store, PROBLEMS, n=400).problems["n"]) == {400}
-
-
-def parts(store):
-    return len(list(store.glob("samples/*/[0-9]*.parquet")))
 
 
 def test_the_engines_do_not_mix(llm, tmp_path, folder):

@@ -41,6 +41,11 @@ class Adaptive:
         if self.k < 1 or self.pilot < 1 or self.half_width <= 0 or not 0 < self.level < 1:
             raise InputError(f"adaptive: k and pilot are at least 1, half_width above 0, level in (0, 1), not {self}")
 
+    @property
+    def fewest(self) -> int:
+        """Fresh samples that every problem gets at least."""
+        return 2 * self.k
+
 
 def allocate(correct: ArrayLike, problems: int, adaptive: Adaptive, most: int) -> NDArray[np.int64]:
     """Say how many fresh samples each problem of one benchmark shall get.
@@ -57,7 +62,7 @@ def allocate(correct: ArrayLike, problems: int, adaptive: Adaptive, most: int) -
         Shape (own problems,), each from 2k to `most`.
     """
     kinds, kind, counts = np.unique(np.asarray(correct), return_inverse=True, return_counts=True)
-    sizes = np.unique(np.geomspace(2 * adaptive.k, most, 24).round().astype(int))
+    sizes = np.unique(np.geomspace(adaptive.fewest, most, 24).round().astype(int))
     variance = np.array([[expected_variance(int(c), adaptive.pilot, adaptive.k, int(n)) for n in sizes] for c in kinds])
     allowed = (adaptive.half_width / stats.norm.ppf(0.5 + adaptive.level / 2)) ** 2 * problems * counts.sum()
 

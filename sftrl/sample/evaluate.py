@@ -98,8 +98,8 @@ def evaluate_samples(
         raise InputError(f"temperature is at least 0 and top_p in (0, 1], not {temperature} and {top_p}")
     if temperature == 0 and n > 1:
         raise InputError(f"n: {n} greedy samples of a problem are all the same; a temperature of 0 goes with n = 1")
-    if adaptive and n < 2 * adaptive.k:
-        raise InputError(f"n: {n} is less than adaptive sampling needs, 2k = {2 * adaptive.k}")
+    if adaptive and n < adaptive.fewest:
+        raise InputError(f"n: {n} is less than adaptive sampling needs, 2k = {adaptive.fewest}")
     if not isinstance(model, str | Path) and isinstance(model, PreTrainedModel) != (engine == "transformers"):
         raise InputError(f"engine: {engine} cannot use a {type(model).__name__}; give it the model's folder")
     grader = Grader(problems, workers=workers, timeout=timeout)

@@ -24,7 +24,7 @@ def results(study: Study) -> pd.DataFrame:
                 row |= {"rl_seed": rl_seed, "stage": stage}
                 scores = scores.assign(**row, **how, verifier_version=VERIFIER_VERSION)
                 if given.adaptive:  # what every problem has at least; how many more differs by chance
-                    scores["samples"] = 2 * given.adaptive.k
+                    scores["samples"] = given.adaptive.fewest
                 first = [*row, "benchmark", "problems", "samples", *how, "verifier_version"]
                 tables.append(scores[[*first, *scores.columns.drop(first)]])
     # Stages may differ in samples, and so in the k that they have. Joined by rows, as empty columns join badly.

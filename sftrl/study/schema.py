@@ -117,6 +117,11 @@ class AdaptiveSampling(Section):
     half_width: Rate
     pilot: Count = 16
 
+    @property
+    def fewest(self) -> int:
+        """As of `sftrl.sample.Adaptive`, which takes long to import."""
+        return 2 * self.k
+
 
 class Evaluation(Section):
     """How checkpoints are sampled and graded. The two stages may differ in samples, in nothing else.
@@ -141,9 +146,9 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _room_to_adapt(self):
-        fewest = min(self.samples, self.samples_post_rl)
-        if self.adaptive and fewest < 2 * self.adaptive.k:
-            raise ValueError(f"'adaptive' with k = {self.adaptive.k} needs 'samples' of 2k or more, not {fewest}")
+        samples = min(self.samples, self.samples_post_rl)
+        if self.adaptive and samples < self.adaptive.fewest:
+            raise ValueError(f"'adaptive' with k = {self.adaptive.k} needs 'samples' of 2k or more, not {samples}")
         return self
 
 

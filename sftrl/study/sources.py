@@ -22,21 +22,19 @@ def benchmarks(study: Study) -> pd.DataFrame:
     return check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
 
 
-def evaluated(study: Study, stage: str) -> pd.DataFrame:
-    """Return what a checkpoint is sampled on, with its prompts: the benchmarks, and after SFT some RL problems.
-
-    Those are the benchmark `rl`, which has no part in the average.
+def evaluated(study: Study, rl_problems: int) -> pd.DataFrame:
+    """Return what a checkpoint is sampled on, with its prompts: the benchmarks, some RL problems as one named `rl`.
 
     Raises:
-        InputError: fewer RL problems than `evaluation.rl_problems` are left after curation.
+        InputError: fewer RL problems than that are left after curation.
     """
-    folder, count = jobs.data_folder(study), study.params.evaluation.rl_problems
+    folder = jobs.data_folder(study)
     problems = read_table(folder / "benchmarks.parquet")
-    if count and stage == "post_sft":
+    if rl_problems:
         rl = read_table(folder / "rl.parquet")
-        if len(rl) < count:
-            raise InputError(f"evaluation.rl_problems: {count} were asked for, and {len(rl)} are left after curation")
-        problems = pd.concat([problems, rl.head(count).assign(benchmark=RL)], ignore_index=True)
+        if len(rl) < rl_problems:
+            raise InputError(f"evaluation.rl_problems: {rl_problems} asked for, and {len(rl)} are left after curation")
+        problems = pd.concat([problems, rl.head(rl_problems).assign(benchmark=RL)], ignore_index=True)
     return study.prompts(problems)
 
 
