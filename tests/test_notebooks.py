@@ -100,7 +100,9 @@ def test_the_same_seed_gives_the_same_numbers(finished, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     tables = [path.relative_to(finished) for path in (finished / "figures" / "smoke").glob("*.csv")]
     assert len(tables) > 4
-    for name in (*tables, *(f"runs/smoke/{FAMILY}/{part}/log.csv" for part in ("base", f"sft/{RUN}"))):
+    parts = ["base/log", f"sft/{RUN}/log", f"grpo/{RUN}-seed0/log"]
+    parts += [f"post_rl/{RUN}-seed0/{table}" for table in ("scores", "counts")]
+    for name in (*tables, *(f"runs/smoke/{FAMILY}/{part}.csv" for part in parts)):
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
 
 
