@@ -1,6 +1,7 @@
 """The house itself: floors, notebooks, and the pins that must say the same in several files."""
 
 import ast
+import importlib
 import json
 import re
 import tomllib
@@ -47,6 +48,12 @@ def test_imports_go_down(path):
         return
     for name in imported(path) - {own}:
         assert FLOOR[name] < FLOOR[own] or (own, name) in SAME_FLOOR, f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sftrl").glob("*/__init__.py")), ids=lambda p: p.parent.name)
+def test_a_package_has_all_that_it_promises(path):
+    package = importlib.import_module(f"sftrl.{path.parent.name}")
+    assert [name for name in getattr(package, "__all__", []) if not hasattr(package, name)] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -39,7 +39,6 @@ __all__ = [
     "check_problems",
     "load_examples",
     "load_problems",
-    "tolerance",
     "with_choices",
 ]
 
