@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from sftrl.errors import InputError
-from sftrl.passk import extrapolate_pass_at_k, majority_at_k, pass_at_k, signal_share
+from sftrl.passk import extrapolate_pass_at_k, extrapolate_together, majority_at_k, pass_at_k, signal_share
 
 POPULATIONS = {
     "beta": lambda random, size: random.beta(0.15, 1, size),
@@ -50,16 +51,6 @@ def test_forecast_interval(population):
     assert held >= 33  # of 40: at 90 % coverage, less happens once in 24
 
 
-def test_weights_are_the_same_as_repeats():
-    c = np.array([0, 0, 1, 2, 3, 5, 6, 8, 9, 11, 13, 15])
-    doubled = extrapolate_pass_at_k(16, np.r_[c, c[:4]], [4, 64])
-    weighted = extrapolate_pass_at_k(16, c, [4, 64], weights=np.r_[np.full(4, 2), np.ones(8)])
-    assert weighted.estimate == pytest.approx(doubled.estimate, abs=0.02)
-    for weights in (np.ones(3), np.zeros(12), np.full(12, np.nan)):
-        with pytest.raises(InputError, match="one positive number for each of the 12 problems"):
-            extrapolate_pass_at_k(16, c, 64, weights=weights)
-
-
 def test_forecast_agrees_with_the_estimate_up_to_n():
     random = np.random.default_rng(2)
     c = random.binomial(64, random.beta(0.3, 0.9, 500))
@@ -93,6 +84,80 @@ def test_forecast_takes_ragged_samples():
 def test_forecasts_that_the_data_cannot_support_are_refused(n, c, k, says):
     with pytest.raises(InputError, match=says):
         extrapolate_pass_at_k(n, c, k)
+
+
+def checkpoints(random, many, sizes):
+    """Rates (checkpoints, problems) of checkpoints that differ in ability and sharpness, and the benchmark of each."""
+    ability, sharpness = random.uniform(-4, -1, (many, 1)), random.uniform(1.5, 3, (many, 1))
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    difficulty = random.normal(random.uniform(-0.5, 0.5, len(sizes))[labels], 1)
+    logits = ability - sharpness * difficulty + random.normal(0, 1, (many, len(labels)))
+    return 1 / (1 + np.exp(-logits)), labels
+
+
+def test_checkpoints_forecast_together_err_less_and_rank_better():
+    random = np.random.default_rng(0)
+    errors, ranks, held = [], [], []
+    for _ in range(4):
+        p, labels = checkpoints(random, 12, [60, 150, 300])
+        parts = [labels == i for i in range(3)]
+        truth = np.mean([(1 - (1 - p[:, part]) ** 256).mean(axis=1) for part in parts], axis=0)
+        c = random.binomial(16, p)
+        found = extrapolate_together(16, c, 256, benchmarks=labels)["average"]
+        together = np.array([x.estimate for x in found])
+        held += [x.low <= t <= x.high for x, t in zip(found, truth, strict=True)]
+        alone = np.mean([[extrapolate_pass_at_k(16, row[part], 256).estimate for row in c] for part in parts], axis=0)
+        errors.append([np.square(x - truth).mean() for x in (together, alone)])
+        ranks.append([spearmanr(x, truth).statistic for x in (together, alone)])
+    together, alone = np.sqrt(np.mean(errors, axis=0))
+    assert together < 0.75 * alone
+    assert np.mean(ranks, axis=0)[0] > max(0.93, np.mean(ranks, axis=0)[1])
+    assert np.mean(held) > 0.85
+
+
+def test_order_of_checkpoints_and_problems_does_not_matter():
+    random = np.random.default_rng(1)
+    p, labels = checkpoints(random, 4, [40, 50])
+    c = random.binomial(16, p)
+    found = extrapolate_together(16, c, [32, 64], benchmarks=labels)
+    rows, columns = random.permutation(4), random.permutation(90)
+    again = extrapolate_together(np.full((4, 90), 16), c[rows][:, columns], [32, 64], benchmarks=labels[columns])
+    assert found.keys() == again.keys() == {0, 1, "average"}
+    for name, intervals in found.items():
+        for i, row in enumerate(rows):
+            np.testing.assert_allclose(again[name][i].estimate, intervals[row].estimate, atol=2e-3)
+            np.testing.assert_allclose(again[name][i].low, intervals[row].low, atol=5e-3)
+    for i in range(4):
+        mean = (found[0][i].estimate + found[1][i].estimate) / 2
+        np.testing.assert_allclose(found["average"][i].estimate, mean)
+
+
+def test_a_hopeless_checkpoint_is_told_from_the_others():
+    """Alone it has too few counts for a forecast; together it gets one, low and wide."""
+    random = np.random.default_rng(2)
+    c = np.vstack([random.binomial(16, random.beta(0.4, 2, (3, 80))), np.zeros((1, 80), int)])
+    with pytest.raises(InputError, match="only 0 of 80"):
+        extrapolate_pass_at_k(16, c[3], 64)
+    found = extrapolate_together(16, c, 64)["average"]
+    assert found[3].estimate < 0.2 < min(x.estimate for x in found[:3])
+    assert found[3].low < found[3].estimate < found[3].high
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "options", "says"),
+    [
+        (16, [[3] * 20], {}, "checkpoints: 1 given; one alone is a case for extrapolate_pass_at_k"),
+        (16, [[3] * 20, [3] * 19], {}, r"must have the same problems: they have \[20, 19\]"),
+        ([[16] * 20], [[3] * 20, [3] * 20], {}, "n holds 1 checkpoints and c 2"),
+        (16, [[3] * 20, [3] * 19 + [17]], {}, "checkpoint 1: problem 19: c > n"),
+        (16, [[3] * 20, [3] * 20], {"benchmarks": ["a"] * 19}, "one for each of the 20 problems is needed, not 19"),
+        (16, [[3] * 20, [0] * 20], {"level": 95}, "a level lies between 0 and 1"),
+        (16, [[3] * 19 + [0], [0] * 20], {}, "only 9.5 of 20 problems a checkpoint"),
+    ],
+)
+def test_what_cannot_be_forecast_together_is_refused(n, c, options, says):
+    with pytest.raises(InputError, match=says):
+        extrapolate_together(n, c, 64, **options)
 
 
 def vote(counts, correct, silent, k):

@@ -37,13 +37,34 @@ def test_intervals_cover_the_true_correlation(n, rho, noise):
         assert abs(covered - NOMINAL) <= ALLOWED, f"{kind}: {covered:.3f}"
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.75])
 @pytest.mark.parametrize("n", [8, 20])
-def test_kendall_interval_errs_on_the_long_side(n):
-    x, y = related(n, 500, 0.75, "even", seed=n)
-    truth = 2 / np.pi * np.arcsin(0.75)  # of a bivariate normal
+def test_kendall_interval_covers(n, rho):
+    x, y = related(n, STUDIES, rho, "even", seed=n)
+    truth = 2 / np.pi * np.arcsin(rho)  # of a bivariate normal
     values, less = measures.kendall(x, y), measures.kendall(left_out(x), left_out(y))
     ends = np.array([correlation_interval("kendall", v, w, n) for v, w in zip(values, less, strict=True)])
-    assert np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) >= 0.93
+    assert abs(np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) - NOMINAL) <= ALLOWED
+
+
+@pytest.mark.parametrize("statistic", [stats.pearsonr, stats.spearmanr, stats.kendalltau])
+def test_bootstrap_interval_is_scipys(statistic):
+    kind = {"pearsonr": "pearson", "spearmanr": "spearman", "kendalltau": "kendall"}[statistic.__name__]
+    results, predictors = study(16, seeds=1, seed_sd=0.1, seed=3)
+    runs = runs_table(results, predictors)
+    runs = runs[runs["run"] != "base"].reset_index(drop=True)
+    row = judge(runs, ["pass@64"], intervals="bootstrap", resamples=4000).iloc[0]
+    peer = stats.bootstrap(
+        (runs["pass@64"], runs["post_rl"]),
+        lambda x, y: statistic(x, y).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=4000,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    np.testing.assert_allclose([row[f"{kind}_low"], row[f"{kind}_high"]], [peer.low, peer.high], atol=0.03)
+    assert 0 < row[f"{kind}_low"] < row[f"{kind}_high"] < 1
 
 
 @pytest.mark.parametrize("rho2", [0.0, 0.5, 0.9])

@@ -6,8 +6,8 @@ import pytest
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import extrapolate_pass_at_k, pass_at_k
-from sftrl.score import powers_of_two, score_table
+from sftrl.passk import extrapolate_together, pass_at_k
+from sftrl.score import forecast_table, powers_of_two, score_table
 
 
 def summary(counts: dict[str, list[tuple[int, int]]]) -> Summary:
@@ -76,13 +76,24 @@ def test_powers_of_two(n, ks):
 
 def test_forecast_beyond_the_samples():
     random = np.random.default_rng(0)
-    easy, hard = random.binomial(16, random.beta(2, 2, 30)), random.binomial(16, random.beta(0.3, 2, 60))
-    counts = {"easy": [(16, c) for c in easy], "hard": [(16, c) for c in hard], "few": [(16, 1)] * 3}
-    table = score_table(summary(counts), k=[1, 16], group_size=8, left_out_of_average=["few"]).set_index("benchmark")
-    forecast = table["extrapolated_pass@64"]
-    assert forecast["hard"] == extrapolate_pass_at_k([16] * 60, hard, 64).estimate
-    # One fit to both, each with half of the weight, lies near the mean of two fits.
-    assert forecast["average"] == pytest.approx((forecast["easy"] + forecast["hard"]) / 2, abs=0.03)
-    assert (table["extrapolated_pass@64_low"] < forecast)[["easy", "hard", "average"]].all()
-    assert table.loc["few", ["extrapolated_pass@64", "extrapolated_pass@64_low"]].isna().all()
-    assert table.loc["hard", "pass@16"] < forecast["hard"]
+    ids = [("easy", f"e{i}") for i in range(30)] + [("hard", f"h{i}") for i in range(60)]
+    ids += [("apart", f"a{i}") for i in range(20)] + [("few", f"f{i}") for i in range(3)]
+    counts = {}
+    for run, ability in (("base", 0.5), ("good", 1.0), ("bad", 0.3)):
+        draws = {"easy": (2, 2 / ability), "hard": (0.3 * ability, 2), "apart": (1, 1), "few": (1, 9)}
+        c = [random.binomial(16, random.beta(*draws[benchmark])) for benchmark, _ in ids]
+        counts[run] = pd.DataFrame(ids, columns=["benchmark", "problem_id"]).assign(n=16, c=c)
+    table = forecast_table(counts, largest=16, left_out_of_average=["apart", "few", "not there"])
+    forecast = table.set_index(["run", "benchmark"])["extrapolated_pass@64"]
+    assert set(forecast["good"].index) == {"easy", "hard", "average", "apart"}  # three problems support no forecast
+    part = counts["good"]["benchmark"].isin(["easy", "hard"])
+    stacked = np.stack([rows.loc[part, "c"] for rows in counts.values()])
+    together = extrapolate_together(16, stacked, 64, benchmarks=counts["good"].loc[part, "benchmark"])
+    assert forecast["good", "average"] == together["average"][1].estimate
+    assert forecast["bad", "hard"] == together["hard"][2].estimate
+    assert forecast["good", "average"] == pytest.approx((forecast["good", "easy"] + forecast["good", "hard"]) / 2)
+    assert (table["extrapolated_pass@64_low"] < table["extrapolated_pass@64"]).all()
+    assert forecast["good", "average"] > forecast["bad", "average"]
+    assert forecast_table({"good": counts["good"]}, largest=16).empty
+    with pytest.raises(InputError, match="bad and good were evaluated on different problems"):
+        forecast_table({"good": counts["good"], "bad": counts["bad"][::-1]}, largest=16)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from sftrl.predict.ceiling import noise_ceiling
 from sftrl.predict.compare import compare, regret
-from sftrl.predict.judge import judge
+from sftrl.predict.judge import Intervals, judge
 from sftrl.predict.table import pools, runs_table
 
 
@@ -19,6 +19,7 @@ def analyse(
     level: float = 0.95,
     splits: int = 1000,
     resamples: int = 10_000,
+    intervals: Intervals = "fisher",
     seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
     """Judge every predictor in every pool, compare with Pass@1, and price the choice.
@@ -31,7 +32,7 @@ def analyse(
         per_benchmark: also judge each benchmark on its own (predictor and outcome both of that benchmark), as pool
             `benchmark:NAME`, over all runs.
         mixed: what to do with runs from different evaluation settings, as in `runs_table`.
-        level, splits, resamples, seed: as in `judge`.
+        level, splits, resamples, intervals, seed: as in `judge`.
 
     Returns:
         Tables by name: `runs`, `judged` (targets `post_rl` and `gain`), `compared`, `regret`, `ceiling`.
@@ -47,7 +48,7 @@ def analyse(
     judged, compared, regrets, ceilings = [], [], [], []
     for name, pool in found.items():
         for target in ("post_rl", "gain"):
-            judged.append(judge(pool, names, target=target, pool=name, splits=splits, **how))
+            judged.append(judge(pool, names, target=target, pool=name, splits=splits, intervals=intervals, **how))
         compared.append(compare(pool, names, pool=name, **how))
         regrets.append(regret(pool, names, pool=name, level=level))
         ceilings.append(noise_ceiling(pool, pool=name, level=level))

@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from sftrl.predict import measures
 from sftrl.predict.intervals import fisher_z
-from sftrl.predict.judge import left_out_predictions, predictor_names
+from sftrl.predict.judge import left_out_predictions, predictor_names, resampled
 from sftrl.predict.sample import Sample, columns_of, direction, sample_of, unfit
 from sftrl.predict.table import need
 
@@ -75,7 +75,7 @@ class _Draws:
 
     def __init__(self, sample: Sample, baseline: np.ndarray, resamples: int, seed: int):
         self.sample, self.baseline = sample, baseline
-        self.drawn = _bootstrap(sample.groups, resamples, np.random.default_rng(seed))
+        self.drawn = resampled(sample.groups, resamples, np.random.default_rng(seed))
         self.y_drawn = measures.ranks(sample.y[self.drawn], sample.groups)
         self.baseline_drawn = self._on_draws(baseline)
 
@@ -105,15 +105,6 @@ class _Draws:
             "p_value": float(2 * stats.t.sf(abs(z - z_base) / error, free)) if error > 0 else 1.0,
             "share_better": float(np.mean((gap > 0) + 0.5 * (gap == 0))),
         }
-
-
-def _bootstrap(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `count` resamples (count, n) of row numbers with replacement, each row from its own group."""
-    drawn = np.empty((count, len(groups)), int)
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        drawn[:, members] = rng.choice(members, (count, len(members)))
-    return drawn
 
 
 def regret(

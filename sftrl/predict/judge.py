@@ -3,7 +3,7 @@
 Three kinds of protocol, each under its own name in the table:
 
 * over the runs at hand: squared Pearson correlation (`r2`), Spearman's and Kendall's rank correlations, each with an
-  interval over runs (`intervals.py` says which and why) and a permutation p-value;
+  interval over runs (`intervals.py` says which and why; a bootstrap on request) and a permutation p-value;
 * out of sample: the paper's random halves (`halves_*`: one half fits a line, the other is predicted; mean and standard
   deviation over many splits) and leave-one-out (`loo_*`);
 * how much hangs on one run: `influential_run` is the one whose removal moves `r2` most, to `r2_without_it`.
@@ -12,14 +12,18 @@ Where the pool spans several model families, each family has its own mean (an in
 that a difference between families is never credited to a predictor, and permutations stay within a family.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict import measures
-from sftrl.predict.intervals import correlation_interval, multiple_r2_interval
+from sftrl.predict.intervals import bootstrap_interval, correlation_interval, multiple_r2_interval
 from sftrl.predict.sample import LOWER_IS_BETTER, Sample, fitted, sample_of, unfit, without
 from sftrl.predict.table import need
+
+Intervals = Literal["fisher", "bootstrap"]
 
 
 def judge(
@@ -31,6 +35,7 @@ def judge(
     level: float = 0.95,
     splits: int = 1000,
     resamples: int = 10_000,
+    intervals: Intervals = "fisher",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Judge predictors of `target` over one pool of runs.
@@ -43,8 +48,10 @@ def judge(
         pool: the pool's name, for the table.
         level: of the intervals.
         splits: number of random halves.
-        resamples: number of permutations.
-        seed: of the splits and permutations. The same seed gives every predictor the same ones.
+        resamples: number of permutations, and of bootstrap resamples.
+        intervals: over runs: "fisher", by Fisher's z, which cover at 8 to 40 runs; or "bootstrap" (BCa), which are
+            known better and too short. A regression on several columns has that of normal theory either way.
+        seed: of the splits, permutations and resamples. The same seed gives every predictor the same ones.
 
     Returns:
         One row per predictor; `note` says in words what could not be measured and why (too few runs, a predictor that
@@ -53,6 +60,8 @@ def judge(
     predictors = predictor_names(runs) if predictors is None else list(predictors)
     if not predictors:
         raise InputError("judge: no predictor to judge")
+    if intervals not in get_args(Intervals):
+        raise InputError(f"intervals: {intervals!r} is not one of {', '.join(get_args(Intervals))}")
     need(runs, ["family", "run", target], "runs")
     marked = ", ".join(runs.loc[runs["marked"] != "", "run"]) if "marked" in runs else ""
     remark = f"evaluated in other settings than most: {marked}" if marked else ""
@@ -62,7 +71,11 @@ def judge(
         row = {"pool": pool, "target": target, "predictor": name, "features": sample.x.shape[1], "n": len(sample.y)}
         note = unfit(sample, name, target)
         if note is None:
-            row |= _within(sample, level, resamples, seed) | _halves(sample, splits, seed) | _leave_one_out(sample)
+            row |= (
+                _within(sample, level, resamples, intervals, seed)
+                | _halves(sample, splits, seed)
+                | _leave_one_out(sample)
+            )
         row["left_out"] = ", ".join(sample.left_out)
         row["note"] = note or remark
         rows.append(row)
@@ -91,22 +104,37 @@ def predictor_names(runs: pd.DataFrame) -> list[str]:
 
 def _correlations(sample: Sample) -> dict[str, float]:
     score, y = fitted(sample), measures.centred(sample.y, sample.groups)
+    return {kind: float(value) for kind, value in _measured(score, y, sample.groups).items()}
+
+
+def _measured(score: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+    """Measure along the last axis. Both are relative to their group's mean."""
     return {
-        "pearson": float(measures.pearson(score, y)),
-        "spearman": float(measures.spearman(score, y, sample.groups)),
-        "kendall": float(measures.kendall(score, y, sample.groups)),
+        "pearson": measures.pearson(score, y),
+        "spearman": measures.spearman(score, y, groups),
+        "kendall": measures.kendall(score, y, groups),
     }
 
 
-def _within(sample: Sample, level: float, resamples: int, seed: int) -> dict:
+def _on_resamples(sample: Sample, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    drawn = resampled(sample.groups, resamples, np.random.default_rng(seed))
+    score, y = (measures.centred(values[drawn], sample.groups) for values in (sample.x[:, 0], sample.y))
+    return _measured(score, y, sample.groups)
+
+
+def _within(sample: Sample, level: float, resamples: int, intervals: Intervals, seed: int) -> dict:
     features, n = sample.x.shape[1], len(sample.y)
     whole = _correlations(sample)
     less = pd.DataFrame([_correlations(without(sample, i)) for i in range(n)])
     row: dict = {"r2": whole["pearson"] ** 2}
+    drawn = _on_resamples(sample, resamples, seed) if intervals == "bootstrap" and features == 1 else None
     for kind, value in whole.items():
         row[kind] = value
         if features == 1:
-            low, high = correlation_interval(kind, value, less[kind].to_numpy(), sample.size, level)
+            if drawn is None:
+                low, high = correlation_interval(kind, value, less[kind].to_numpy(), sample.size, level)
+            else:
+                low, high = bootstrap_interval(value, drawn[kind], less[kind].to_numpy(), level)
             row |= {f"{kind}_low": low, f"{kind}_high": high}
     if features == 1:
         ends = sorted((row["pearson_low"] ** 2, row["pearson_high"] ** 2))
@@ -142,6 +170,15 @@ def permutations(groups: np.ndarray, count: int, rng: np.random.Generator) -> np
     order = np.argsort(rng.random((count, len(groups))) + groups, axis=1)
     drawn = np.empty_like(order)
     drawn[:, np.argsort(groups, kind="stable")] = order
+    return drawn
+
+
+def resampled(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` bootstrap resamples (count, n) of row numbers, with replacement, each row from its own group."""
+    drawn = np.empty((count, len(groups)), int)
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        drawn[:, members] = rng.choice(members, (count, len(members)))
     return drawn
 
 

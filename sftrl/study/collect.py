@@ -1,10 +1,13 @@
 """From the jobs of a study to its small tables: all that figures and judgements read; and what they say."""
 
+import re
+
 import pandas as pd
 
 from sftrl.files import read_json, read_table
 from sftrl.predict import analyse, decide, runs_table
-from sftrl.score import powers_of_two
+from sftrl.predict.table import RL
+from sftrl.score import forecast_table, powers_of_two
 from sftrl.study import jobs
 from sftrl.study.manifest import require
 from sftrl.study.study import Study
@@ -12,7 +15,10 @@ from sftrl.verify import VERIFIER_VERSION
 
 
 def results(study: Study) -> pd.DataFrame:
-    """Return a row for every (family, run, rl_seed, stage, benchmark): what was run, how it was sampled, its scores."""
+    """Return a row for every (family, run, rl_seed, stage, benchmark): what was run, how it was sampled, its scores.
+
+    Checkpoints after SFT also have a forecast of Pass@k beyond their samples, made from all of a family together.
+    """
     given = study.params.evaluation
     how = {"temperature": given.temperature, "top_p": given.top_p, "max_tokens": given.max_tokens}
     tables = []
@@ -31,7 +37,19 @@ def results(study: Study) -> pd.DataFrame:
     rows = [row for table in tables for row in table.to_dict("records")]
     table = pd.DataFrame(rows).astype({"rl_seed": "Int64"})
     widest = max(tables, key=lambda t: len(t.columns))
-    return table[widest.columns]
+    return _with_forecasts(study, table[widest.columns])
+
+
+def _with_forecasts(study: Study, results: pd.DataFrame) -> pd.DataFrame:
+    largest = max(int(name.removeprefix("pass@")) for name in results if re.fullmatch(r"pass@\d+", name))
+    forecasts = []
+    for family in study.families:
+        folders = {run: jobs.evaluation_folder(study, family, "post_sft", run, None) for run in study.runs}
+        counts = {run: read_table(folder / "counts.csv") for run, folder in folders.items()}
+        apart = [*study.params.evaluation.left_out_of_average, RL]
+        table = forecast_table(counts, largest=largest, left_out_of_average=apart)
+        forecasts.append(table.assign(family=family, stage="post_sft"))
+    return results.merge(pd.concat(forecasts), on=["family", "run", "stage", "benchmark"], how="left")
 
 
 def predictors(study: Study) -> pd.DataFrame:
@@ -75,13 +93,13 @@ def analysis(study: Study, results: pd.DataFrame, predictors: pd.DataFrame, seed
     and by Pass@k at the largest k that has four samples or more for each draw. Runs that have been through RL
     calibrate it.
     """
-    leave_out = study.params.predict.leave_out
-    results = results[~results["run"].isin(leave_out)]
+    given = study.params.predict
+    results = results[~results["run"].isin(given.leave_out)]
     runs = runs_table(results, predictors)
     tables = {"runs": runs}
     done = runs["post_rl"].notna()
     if done.any():
-        tables |= analyse(results, predictors, resamples=study.params.predict.resamples, seed=seed)
+        tables |= analyse(results, predictors, resamples=given.resamples, intervals=given.intervals, seed=seed)
     k = max([k for k in powers_of_two(int(results["samples"].min())) if 4 * k <= results["samples"].min()] or [1])
     named = tuple(name for name in (f"pass@{k}", "generalization_loss") if name in runs and runs[name].notna().all())
     decisions = [

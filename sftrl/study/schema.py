@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sftrl.errors import InputError
+from sftrl.predict.judge import Intervals
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -156,6 +157,7 @@ class Predict(Section):
     """How predictors are judged."""
 
     resamples: Count = 2000
+    intervals: Intervals = "fisher"
     leave_out: list[str] = ["base"]
 
 
