@@ -3,9 +3,11 @@
     python tests/bench/bench_passk.py                       # all, about three minutes
     python tests/bench/bench_passk.py speed coverage        # only these
     python tests/bench/bench_passk.py coverage tests/data/passk_generated_counts.csv   # problems as a model solved them
+    python tests/bench/bench_passk.py ranking tests/data/passk_checkpoint_counts.csv   # checkpoints as they were
 
-The last takes a table with columns n and c, a row a problem: its rates c / n are taken for the truth, problems are
-drawn from them with replacement, and new counts are drawn for each.
+The last two take tables, a row a problem. For coverage, n and c: the rates c / n are taken for the truth, problems are
+drawn from them with replacement, and new counts are drawn for each. For the ranking, the right ones of 256 samples of
+each checkpoint, of which fewer are drawn without replacement.
 """
 
 import os
@@ -211,7 +213,9 @@ def other_checkpoints(random: np.random.Generator, many: int, benchmarks: list[i
     return rates
 
 
-def ranking(many: int = 16) -> None:
+def ranking(counts: str | None = None, many: int = 16) -> None:
+    if counts:
+        return real_ranking(counts)
     sizes = {"one benchmark of 500": ([500], 12), "seven of 30 to 1,319": ([500, 933, 30, 1319, 83, 675, 272], 6)}
     for title, (benchmarks, worlds) in sizes.items():
         random = np.random.default_rng(0)
@@ -251,6 +255,22 @@ def ranking(many: int = 16) -> None:
                     )
                 cells = "{:7.3f} {:6.3f} {:7.3f} {:6.3f} {:7.3f} {:6.3f} {:7.0f}".format(*np.mean(rows, axis=0))
                 print(f"  {kind:24} {n:8} {cells}")
+
+
+def real_ranking(path: str, draws: int = 20) -> None:
+    table = read_table(path).set_index(["benchmark", "problem_id"])
+    names, samples = table.index.get_level_values("benchmark").to_numpy(), 256
+    full = [table[names == name].to_numpy().T for name in dict.fromkeys(names)]
+    truth, random = np.mean([(c > 0).mean(axis=1) for c in full], axis=0), np.random.default_rng(0)
+    print(f"ranking: {table.shape[1]} checkpoints, Spearman with their ranking by Pass@256 of 256 samples, error (rms)")
+    print(f"  {'samples':>8} {'Pass@1':>14} {'Pass@n':>14} {'alone':>14} {'together':>14}")
+    for n in (4, 8, 16, 32, 64):
+        rows = []
+        for _ in range(draws):
+            counts = [random.hypergeometric(c, samples - c, n) for c in full]
+            ways = [np.mean([c.mean(axis=1) / n for c in counts], axis=0), *ways_to_forecast(n, counts)]
+            rows.append([x for w in ways for x in (stats.spearmanr(w, truth)[0], np.sqrt(np.mean((w - truth) ** 2)))])
+        print(f"  {n:8} " + " ".join("{:7.3f} {:6.3f}".format(*row) for row in np.mean(rows, axis=0).reshape(-1, 2)))
 
 
 def ways_to_forecast(n: int, counts: list[np.ndarray]) -> list[np.ndarray]:
@@ -304,7 +324,7 @@ def main(sections: list[str]) -> None:
     known = {"speed": speed, "ranking": ranking, "forecast": forecast, "coverage": coverage}
     for name in [part for part in sections if part not in tables] or known:
         start = time.perf_counter()
-        known[name](*tables) if name == "coverage" else known[name]()
+        known[name](*tables) if name in ("coverage", "ranking") else known[name]()
         print(f"  ({time.perf_counter() - start:.0f} s)\n", flush=True)
 
 
