@@ -17,8 +17,9 @@ problems beside those that contribute: in `samples` (alone where 2k > n), and in
 the data. A difference has the sampling noise of its two sides to stand in.
 
 From variance to interval: Wilson's interval with the number of trials that would have this variance (as survey
-statistics does; Korn and Graubard 1998), with Student's t for the normal quantile. It stays within the possible
-values, is lopsided near their ends, and has a width where all counts are 0.
+statistics does; Korn and Graubard 1998), with Student's t for the normal quantile, of fewer degrees of freedom where a
+few problems make the variance. It stays within the possible values, is lopsided near their ends, and has a width where
+all counts are 0.
 """
 
 from collections.abc import Sequence
@@ -163,9 +164,9 @@ def wilson(estimate, variance, freedom, trials, level: float, over: Over, lowest
 def _interval(values, samples, between, n, ks, one: bool, level: float, over: Over, lowest: float) -> Interval:
     """Combine the variances of one problem, each (len(ks),), into the interval of the mean of values."""
     problems = len(values)
-    freedom, trials = problems - 1.0, float(problems)
+    freedom, trials = np.inf, float(problems)
     if over == "samples":
-        variance, freedom, trials = samples, np.inf, (n[:, None] / ks).sum(axis=0)
+        variance, trials = samples, (n[:, None] / ks).sum(axis=0)
     elif problems < 2:
         raise InputError(f'over = "{over}" needs two problems or more: one says nothing of how problems differ')
     else:
@@ -175,6 +176,7 @@ def _interval(values, samples, between, n, ks, one: bool, level: float, over: Ov
         else:
             least = least + samples
         count = _count(np.square(values - values.mean(axis=0)))
+        freedom = _freedom(count, problems)
         variance = (count * variance + STAND_IN * np.maximum(variance, least)) / (count + STAND_IN)
     estimate, variance = values.mean(axis=0), variance / problems
     freedom, trials = (np.broadcast_to(x, estimate.shape) for x in (freedom, trials))
@@ -198,6 +200,18 @@ def _count(parts: NDArray) -> NDArray[np.float64]:
     """Return how many problems the sum over them amounts to, as Kish counts unequal weights: 0 where all are 0."""
     squares = np.square(parts).sum(axis=0)
     return np.divide(np.square(parts.sum(axis=0)), squares, out=np.zeros_like(squares), where=squares > 0)
+
+
+def _freedom(count: NDArray, problems: int) -> NDArray[np.float64]:
+    """Return the degrees of freedom of a variance to which so many problems contribute.
+
+    A chi-squared variable with 2P / (kurtosis - 1) of them varies as much as the variance of P values; the kurtosis is
+    P / count. At least 3, since the kurtosis itself is guessed; P - 1 at most, and where nothing varies.
+    """
+    most = problems - 1.0
+    with np.errstate(divide="ignore"):
+        freedom = 2 * problems * count / np.maximum(problems - count, 0)
+    return np.where(count > 0, np.clip(freedom, min(3.0, most), most), most)
 
 
 def _stand_in(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
