@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from simulated import related, study
 
+from sftrl.errors import InputError
 from sftrl.predict import compare, decide, judge, measures, noise_ceiling, runs_table
 from sftrl.predict.intervals import correlation_interval, multiple_r2_interval
 from sftrl.predict.judge import permutation_p
@@ -65,6 +66,8 @@ def test_bootstrap_interval_is_scipys(statistic):
     ).confidence_interval
     np.testing.assert_allclose([row[f"{kind}_low"], row[f"{kind}_high"]], [peer.low, peer.high], atol=0.03)
     assert 0 < row[f"{kind}_low"] < row[f"{kind}_high"] < 1
+    with pytest.raises(InputError, match="'percentile' is not one of fisher, bootstrap"):
+        judge(runs, ["pass@64"], intervals="percentile")
 
 
 @pytest.mark.parametrize("rho2", [0.0, 0.5, 0.9])

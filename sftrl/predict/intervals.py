@@ -1,7 +1,7 @@
 """Intervals over runs for correlations, made for 8 to 40 runs rather than for many.
 
-What they cover: the correlation that an endless supply of runs, made and measured like these, would show. Bootstrap
-intervals are too short at such sizes, so the usual ones work on Fisher's z and combine two reaches, the jackknife's
+What they cover: the correlation that an endless supply of runs, made and measured like these, would show. For a dozen
+runs the bootstrap is too short for Pearson's, so the usual ones work on Fisher's z and combine two reaches, the jackknife's
 (with Student's t; it sees outliers and uneven noise) and normal theory's (steady, where eight runs agree by accident):
 
 * Pearson: the larger of the jackknife's and 0.95 times normal theory's;

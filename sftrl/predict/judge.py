@@ -49,8 +49,8 @@ def judge(
         level: of the intervals.
         splits: number of random halves.
         resamples: number of permutations, and of bootstrap resamples.
-        intervals: over runs: "fisher", by Fisher's z, which cover at 8 to 40 runs; or "bootstrap" (BCa), which are
-            known better and too short. A regression on several columns has that of normal theory either way.
+        intervals: over runs: "fisher", by Fisher's z, which cover at 8 to 40 runs; or "bootstrap" (BCa), which is
+            better known. A regression on several columns has that of normal theory either way.
         seed: of the splits, permutations and resamples. The same seed gives every predictor the same ones.
 
     Returns:
