@@ -1,8 +1,8 @@
 """Intervals over runs for correlations, made for 8 to 40 runs rather than for many.
 
 What they cover: the correlation that an endless supply of runs, made and measured like these, would show. For a dozen
-runs the bootstrap is too short for Pearson's, so the usual ones work on Fisher's z and combine two reaches, the jackknife's
-(with Student's t; it sees outliers and uneven noise) and normal theory's (steady, where eight runs agree by accident):
+runs the bootstrap is too short for Pearson's. So these work on Fisher's z and combine two reaches: the jackknife's,
+with Student's t, which sees outliers and uneven noise, and normal theory's, steady where eight runs agree by accident.
 
 * Pearson: the larger of the jackknife's and 0.95 times normal theory's;
 * Spearman and Kendall: the root of a mean of both squared, the jackknife's with a weight of 0.15, because it jumps
