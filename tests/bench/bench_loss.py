@@ -27,6 +27,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    PrinterCallback,
     Trainer,
     TrainingArguments,
     logging,
@@ -84,7 +85,9 @@ def trainer_of(model, tokenizer, examples, folder: str) -> Trainer:
     options = TrainingArguments(
         folder, use_cpu=True, report_to=[], prediction_loss_only=True, disable_tqdm=True, dataloader_pin_memory=False
     )
-    return Trainer(model, options, eval_dataset=rows, data_collator=DataCollatorForSeq2Seq(tokenizer))
+    trainer = Trainer(model, options, eval_dataset=rows, data_collator=DataCollatorForSeq2Seq(tokenizer))
+    trainer.remove_callback(PrinterCallback)  # it would print every evaluation between our lines
+    return trainer
 
 
 def speed(name: str, count: int) -> None:

@@ -98,20 +98,21 @@ def coverage(counts: str | None = None, repeats: int = 1000) -> None:
         for name, draw in populations.items():
             random = np.random.default_rng(problems + n)
             ks = np.array([1, n // 8, n // 4, n // 2, n])
-            everything = 1 - (1 - draw(random, 500_000)[:, None]) ** ks
-            truth = everything.mean(axis=0)
+            everything = draw(random, 500_000)[:, None]
+            truth = (1 - (1 - everything) ** ks).mean(axis=0)
+            worse = (1 - (1 - everything**1.5) ** ks).mean(axis=0)  # a checkpoint that solves the same less often
             held = np.zeros((4, len(ks)))
             for _ in range(repeats):
                 p = draw(random, problems)
                 these = (1 - (1 - p[:, None]) ** ks).mean(axis=0)
-                c, other = random.binomial(n, p), random.binomial(n, p)
+                c, other = random.binomial(n, p), random.binomial(n, p**1.5)
                 for row, over in enumerate(("samples", "problems", "both")):
                     interval = pass_at_k_interval(n, c, ks, over=over)
                     # Over problems, the samples' error stays as it fell.
                     aim = (these, truth + interval.estimate - these, truth)[row]
                     held[row] += (interval.low <= aim) & (aim <= interval.high)
-                paired = pass_at_k_difference((n, n), (c, other), ks)  # two checkpoints that do not differ
-                held[3] += (paired.low <= 0) & (paired.high >= 0)
+                paired = pass_at_k_difference((n, n), (c, other), ks)
+                held[3] += (paired.low <= worse - truth) & (worse - truth <= paired.high)
             for k, value, row in zip(ks, truth, 100 * held.T / repeats, strict=True):
                 cells = "{:8.1f} {:8.1f} {:6.1f} {:7.1f}".format(*row)
                 print(f"  {name[:26]:26} {problems:4} {n:4} {k:4} {value:7.3f} {cells}", flush=True)
