@@ -151,6 +151,7 @@ def test_a_hopeless_checkpoint_is_told_from_the_others():
         ([[16] * 20], [[3] * 20, [3] * 20], {}, "n holds 1 checkpoints and c 2"),
         (16, [[3] * 20, [3] * 19 + [17]], {}, "checkpoint 1: problem 19: c > n"),
         (16, [[3] * 20, [3] * 20], {"benchmarks": ["a"] * 19}, "one for each of the 20 problems is needed, not 19"),
+        (16, [[3] * 20] * 2, {"benchmarks": ["a"] * 19 + ["average"]}, "cannot be one of them"),
         (16, [[3] * 20, [0] * 20], {"level": 95}, "a level lies between 0 and 1"),
         (16, [[3] * 19 + [0], [0] * 20], {}, "only 9.5 of 20 problems a checkpoint"),
     ],

@@ -61,6 +61,8 @@ def extrapolate_together(
             f"with fewer than {FEWEST}, what more samples would solve is a guess"
         )
     names = list(dict.fromkeys(labels.tolist()))
+    if len(names) > 1 and "average" in names:
+        raise InputError('benchmarks: "average" is the name of their mean, and cannot be one of them')
     counts = [[Counts(*row) for row in zip(n[:, labels == x], c[:, labels == x], strict=True)] for x in names]
     belief = _believe(counts)
     shares = dict(zip(names, np.eye(len(names)), strict=True)) | {"average": np.full(len(names), 1 / len(names))}
