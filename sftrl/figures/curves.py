@@ -40,7 +40,9 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
         crossing = crossing_k(ks, curves["post_sft"], curves["post_rl"]) if len(curves) == 2 else None
         if crossing:
             axes.axvline(crossing, color=BEST, lw=1, ls=":")
-            axes.text(crossing, 3, f" k≈{crossing:.0f}", color=BEST, ha="right" if crossing > ks[-1] / 4 else "left")
+            height = 3 if np.interp(crossing, ks, curves["post_sft"]) > 20 else 88  # out of the curves' way
+            side = "right" if crossing > ks[-1] / 4 else "left"
+            axes.text(crossing, height, f" k≈{crossing:.0f} ", color=BEST, ha=side)
         _panel_title(axes, family, run, results["family"].nunique() > 1)
     shown = ks[:: -(-len(ks) // 5)]
     first = panels[0]  # all panels share its axes

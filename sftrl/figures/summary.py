@@ -58,4 +58,5 @@ def _draw_scores(axes: Axes, runs: pd.DataFrame) -> None:
     axes.margins(0.15)
     axes.set_xlabel("Pass@1 after SFT, %")
     axes.set_ylabel("Pass@1 after RL, %")
-    axes.legend(loc="best")
+    if runs["family"].nunique() > 1:  # of one family, the key would look like one more run
+        axes.legend(loc="best")
