@@ -7,6 +7,7 @@ import pytest
 
 from sftrl.errors import InputError
 from sftrl.files import read_table
+from sftrl.predict import analyse
 from sftrl.predict.published import FIGURES, held_against, judge_published, published_figure, published_tables
 
 FOLDER = Path(__file__).resolve().parent.parent / "figures" / "paper"
@@ -48,6 +49,24 @@ def test_known_results_of_the_published_points(judged, pool, target, predictor, 
     assert row["r2"] == pytest.approx(r2, abs=0.006)
     assert row["spearman"] == pytest.approx(spearman, abs=0.006)
     assert row["r2_low"] <= row["r2"] <= row["r2_high"] or row["features"] > 1
+
+
+def assert_same(committed, judged):
+    """All that no resampling decides."""
+    kept = [c for c in committed if not c.startswith(("p_", "halves_", "left_out", "note"))]
+    pd.testing.assert_frame_equal(judged[kept], committed[kept], check_dtype=False, rtol=1e-6, atol=1e-9)
+
+
+def test_committed_judgement_of_the_paper_is_that_of_this_code(judged):
+    assert_same(read_table(FOLDER / "judged.csv"), judged)
+
+
+@pytest.mark.parametrize("study", ["quick", "cpu"])
+def test_committed_judgement_of_a_study_is_that_of_this_code(study):
+    results, predictors = (read_table(FOLDER.parent / study / f"{name}.csv") for name in ("results", "predictors"))
+    results = results[results["run"] != "base"]
+    judged = analyse(results, predictors, resamples=10, splits=10)["judged"]
+    assert_same(read_table(FOLDER.parent / study / "judged.csv"), judged)
 
 
 @pytest.mark.parametrize(("name", "bars"), zip(FIGURES, [7, 6, 13, 5, 4, 9], strict=True))
