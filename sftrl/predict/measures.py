@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 TOLERANCE = 1e-12  # of the scale of the data: a spread below it is rounding, not variation
+TIE = 1e-8  # of the scale: scores that differ by less, as tables with ten digits may make them, are equal
 
 
 def centred(values: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
@@ -35,6 +36,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def ranks(values: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Rank along the last axis, ties sharing their mean rank: centred, and within each group as a share of its size."""
+    values = _with_ties(values)
     if groups is None or not groups.any():
         return centred(stats.rankdata(values, axis=-1))
     ranked = np.empty(np.shape(values))
@@ -51,7 +53,7 @@ def spearman(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> 
 
 def kendall(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Kendall's tau-b along the last axis: concordant less discordant pairs, ties corrected; pairs within groups."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = _with_ties(x), _with_ties(y)
     first, second = np.triu_indices(x.shape[-1], k=1)
     if groups is not None:
         same = groups[first] == groups[second]
@@ -59,6 +61,12 @@ def kendall(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> n
     x, y = np.sign(x[..., first] - x[..., second]), np.sign(y[..., first] - y[..., second])
     with np.errstate(divide="ignore", invalid="ignore"):
         return (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
+
+
+def _with_ties(values: np.ndarray) -> np.ndarray:
+    """Round to steps of TIE: equal scores stay equal after arithmetic, on every machine."""
+    scale = np.abs(np.asarray(values, float)).max(axis=-1, keepdims=True)
+    return np.round(values / np.where(scale > 0, scale * TIE, 1))
 
 
 def explained(predicted: np.ndarray, y: np.ndarray, around: np.ndarray | None = None) -> np.ndarray:
