@@ -142,7 +142,7 @@ def _within(sample: Sample, level: float, resamples: int, intervals: Intervals, 
         row["r2_high"] = ends[1]
     else:
         row["r2_low"], row["r2_high"] = multiple_r2_interval(row["r2"], sample.size, features, level)
-    change = (less["pearson"] ** 2 - row["r2"]).abs()
+    change = (less["pearson"] ** 2 - row["r2"]).abs().round(8)  # of runs that matter alike, the first
     if change.notna().any():
         most = int(change.idxmax())
         row["influential_run"] = " ".join(sample.runs.loc[most, ["family", "run"]].astype(str))
