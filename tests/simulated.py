@@ -43,7 +43,7 @@ def study(
 def _rows(about: dict, stage: str, rl_seed: float, first: float, last: float) -> list[dict]:
     rows = []
     for benchmark in ("chains", "equations", "average"):
-        row = about | {"rl_seed": rl_seed, "stage": stage, "benchmark": benchmark, "problems": 24, "samples": 128}
+        row = about | {"rl_seed": rl_seed, "phase": stage, "benchmark": benchmark, "problems": 24, "samples": 128}
         row |= {"temperature": 1.0, "top_p": 1.0, "max_tokens": 96, "verifier_version": "1"}
         for i, k in enumerate(KS):
             value = first + (last - first) * i / (len(KS) - 1)
@@ -56,7 +56,7 @@ def curves(results: pd.DataFrame, steps: int = 20) -> tuple[pd.DataFrame, pd.Dat
     """Make `rl_curves.csv` and `sft_curves.csv` for the runs of a results table."""
     step = np.arange(1, steps + 1)
     rl, sft = [], []
-    for (family, run, rl_seed), _ in results[results["stage"] == "post_rl"].groupby(["family", "run", "rl_seed"]):
+    for (family, run, rl_seed), _ in results[results["phase"] == "post_rl"].groupby(["family", "run", "rl_seed"]):
         about = {"family": family, "run": run, "rl_seed": rl_seed, "step": step}
         reward = 0.3 + 0.4 * (1 - np.exp(-step / 8)) + 0.02 * rl_seed
         rl.append(pd.DataFrame(about | {"reward": reward, "clipped_ratio": 0.02, "frac_reward_zero_std": 0.4}))

@@ -81,16 +81,16 @@ def test_bars_mark_the_best_and_say_its_number():
     results, _ = study(6)
     rows = results[results["benchmark"] == "average"]
     words = [t.get_text() for t in bars(results).findobj(Text)]
-    for stage, mark in (("post_sft", "best SFT"), ("post_rl", "best RL")):
-        best = 100 * rows[rows["stage"] == stage].groupby("run")["pass@1"].mean().max()
+    for phase, mark in (("post_sft", "best SFT"), ("post_rl", "best RL")):
+        best = 100 * rows[rows["phase"] == phase].groupby("run")["pass@1"].mean().max()
         assert f"{best:.1f}" in words
         assert any(mark in w for w in words)
 
 
 def test_bars_without_intervals_or_rl_and_with_a_missing_loss():
     results, predictors = study(4)
-    plain = results[["family", "run", "stage", "benchmark", "pass@1"]]
-    assert cut_off(bars(plain[plain["stage"] == "post_sft"])) == []
+    plain = results[["family", "run", "phase", "benchmark", "pass@1"]]
+    assert cut_off(bars(plain[plain["phase"] == "post_sft"])) == []
     predictors.loc[2, "generalization_loss"] = np.nan
     assert "not measured" in [t.get_text() for t in bars(plain, predictors, loss=True).findobj(Text)]
 

@@ -71,7 +71,7 @@ def test_checkpoints_sampled_elsewhere_are_ranked(tmp_path):
         problems = import_lm_eval(tmp_path / run, [path]).assign(answer=["7", "5"])
         grade(tmp_path / run, problems)
         scores = score_table(summarise(tmp_path / run, problems), k=[1, 2], group_size=2)
-        tables.append(scores.assign(family="mine", run=run, stage="post_sft"))
+        tables.append(scores.assign(family="mine", run=run, phase="post_sft"))
     runs = runs_table(pd.concat(tables))
     assert list(decide(runs, predictors=("pass@1",))["run"]) == ["better", "worse"]
 

@@ -97,7 +97,7 @@ def test_one_row_a_run_with_the_mean_over_seeds(tables, runs):
     assert len(runs) == 12
     one = runs.iloc[3]
     rows = results[(results["run"] == one["run"]) & (results["benchmark"] == "average")]
-    after = rows.loc[rows["stage"] == "post_rl", "pass@1"]
+    after = rows.loc[rows["phase"] == "post_rl", "pass@1"]
     assert one["post_rl"] == pytest.approx(after.mean())
     assert one["post_rl_sd"] == pytest.approx(after.std())
     assert one["n_seeds"] == 2
@@ -110,7 +110,7 @@ def test_one_row_a_run_with_the_mean_over_seeds(tables, runs):
 def test_a_run_without_rl_is_kept_without_an_outcome(tables):
     results, predictors = tables
     name = results["run"].iloc[-1]
-    runs = runs_table(results[(results["run"] != name) | (results["stage"] == "post_sft")], predictors)
+    runs = runs_table(results[(results["run"] != name) | (results["phase"] == "post_sft")], predictors)
     last = runs[runs["run"] == name].iloc[0]
     assert last["n_seeds"] == 0
     assert np.isnan(last["post_rl"])
@@ -118,7 +118,7 @@ def test_a_run_without_rl_is_kept_without_an_outcome(tables):
 
 def test_scores_on_rl_problems_are_predictors_and_no_benchmark(tables):
     results, predictors = tables
-    rl = results[(results["stage"] == "post_sft") & (results["benchmark"] == "chains")]
+    rl = results[(results["phase"] == "post_sft") & (results["benchmark"] == "chains")]
     rl = rl.assign(benchmark="rl", signal_share=np.linspace(0.1, 0.9, len(rl)), **{"pass@1": rl["pass@1"] / 2})
     results = pd.concat([results, rl], ignore_index=True)
     runs = runs_table(results, predictors)
@@ -139,7 +139,7 @@ def test_scores_on_rl_problems_are_predictors_and_no_benchmark(tables):
 def test_runs_from_other_evaluation_settings_are_refused_by_name_or_marked(tables, column, value):
     results, predictors = tables[0].copy(), tables[1]
     odd = results["run"].unique()[4]
-    results.loc[(results["run"] == odd) & (results["stage"] == "post_sft"), column] = value
+    results.loc[(results["run"] == odd) & (results["phase"] == "post_sft"), column] = value
     with pytest.raises(InputError, match=f"{odd}.*{column} {value}"):
         runs_table(results, predictors)
     runs = runs_table(results, predictors, mixed="mark")
@@ -149,7 +149,7 @@ def test_runs_from_other_evaluation_settings_are_refused_by_name_or_marked(table
 
 def test_verifier_that_changed_between_sft_and_rl_is_refused(tables):
     results = tables[0].copy()
-    results.loc[results["stage"] == "post_rl", "verifier_version"] = "2"
+    results.loc[results["phase"] == "post_rl", "verifier_version"] = "2"
     with pytest.raises(InputError, match="verifier_version"):
         runs_table(results)
 
@@ -166,8 +166,8 @@ def test_average_over_other_benchmarks_is_refused(tables):
     [
         (lambda r: r.drop(columns="pass@1"), "no column 'pass@1'"),
         (lambda r: pd.concat([r, r.iloc[-3:]]), "more than one row"),
-        (lambda r: r.replace({"stage": {"post_sft": "sft"}}), "stage 'sft'"),
-        (lambda r: r[r["stage"] == "post_rl"], "no post_sft row"),
+        (lambda r: r.replace({"phase": {"post_sft": "sft"}}), "phase 'sft'"),
+        (lambda r: r[r["phase"] == "post_rl"], "no post_sft row"),
     ],
 )
 def test_broken_results_are_refused(tables, spoil, words):

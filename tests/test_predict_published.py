@@ -76,7 +76,7 @@ def test_published_figures_show_the_runs_they_showed(points, name, bars):
     assert rows["run"].nunique() == bars
     shown = points[points["figure"].str.removesuffix("-a").str.removesuffix("-b").str.replace("_", "-") == name]
     assert len(shown) > 0
-    assert set((shown["post_rl"] / 100).round(6)) <= set(rows.loc[rows["stage"] == "post_rl", "pass@1"].round(6))
+    assert set((shown["post_rl"] / 100).round(6)) <= set(rows.loc[rows["phase"] == "post_rl", "pass@1"].round(6))
 
 
 def test_claims_are_held_against_what_can_be_seen(judged):

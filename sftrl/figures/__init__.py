@@ -14,7 +14,8 @@ from sftrl.figures.strength import headline, k_sweep, regrets, strength
 from sftrl.figures.style import save
 from sftrl.figures.summary import summary
 from sftrl.files import read_table
-from sftrl.predict.table import DESCRIPTION, RUN, pools, runs_table
+from sftrl.predict.runs import pools, runs_table
+from sftrl.tables import DESCRIPTION, RUN
 
 __all__ = [
     "bars",

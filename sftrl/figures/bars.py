@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from sftrl.errors import InputError
 from sftrl.figures.style import BEST, LOSS, PALE, RL, SFT, styled, wrapped
-from sftrl.predict.table import BASE, need
+from sftrl.tables import BASE, need
 
 ROW = 0.36  # inches a run
 
@@ -27,7 +27,7 @@ def bars(
         benchmark: which benchmark's rows to draw.
         loss: draw the loss panel.
     """
-    need(results, ["family", "run", "stage", "benchmark", "pass@1"], "results")
+    need(results, ["family", "run", "phase", "benchmark", "pass@1"], "results")
     rows = results[results["benchmark"] == benchmark]
     if rows.empty:
         raise InputError(f"results: no benchmark {benchmark!r}")
@@ -52,7 +52,7 @@ def bars(
         Patch(facecolor=SFT, label="after SFT"),
         Patch(facecolor="none", edgecolor="black", label="after RL"),
     ]
-    if rows.groupby(["family", "run", "stage"]).size().max() > 1:
+    if rows.groupby(["family", "run", "phase"]).size().max() > 1:
         handles.append(Line2D([], [], marker="o", ls="", mfc="white", mec=RL, ms=4, label="one RL seed"))
     if (rows["run"] == BASE).any():
         handles.append(Line2D([], [], color=PALE, ls="--", label="RL without SFT"))
@@ -67,12 +67,12 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
     for run, part in rows.groupby("run", sort=False):
         row: dict = {"run": run}
         row |= {c: part[c].iloc[0] for c in ("selection", "examples", "epochs", "learning_rate") if c in part}
-        for stage in ("post_sft", "post_rl"):
-            at = part[part["stage"] == stage]
-            row[stage] = 100 * at["pass@1"].mean()
+        for phase in ("post_sft", "post_rl"):
+            at = part[part["phase"] == phase]
+            row[phase] = 100 * at["pass@1"].mean()
             for end in ("low", "high"):
-                row[f"{stage}_{end}"] = 100 * at[f"pass@1_{end}"].mean() if f"pass@1_{end}" in at else np.nan
-            row[f"{stage}_all"] = tuple(100 * at["pass@1"])
+                row[f"{phase}_{end}"] = 100 * at[f"pass@1_{end}"].mean() if f"pass@1_{end}" in at else np.nan
+            row[f"{phase}_all"] = tuple(100 * at["pass@1"])
         found.append(row)
     table = pd.DataFrame(found)
     return table.iloc[_order(table)].reset_index(drop=True)
@@ -101,10 +101,10 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     place = np.arange(len(table))
     axes.barh(place, table["post_sft"], height=0.5, color=SFT, lw=0)
     axes.barh(place, table["post_rl"], height=0.8, fill=False, edgecolor="black", lw=1.1)
-    for stage, offset, colour in (("post_sft", 0.13, "black"), ("post_rl", -0.13, RL)):
-        reach = [table[stage] - table[f"{stage}_low"], table[f"{stage}_high"] - table[stage]]
-        if not table[f"{stage}_low"].isna().all():
-            axes.errorbar(table[stage], place + offset, xerr=np.clip(reach, 0, None), fmt="none", ecolor=colour, lw=1.2)
+    for phase, offset, colour in (("post_sft", 0.13, "black"), ("post_rl", -0.13, RL)):
+        reach = [table[phase] - table[f"{phase}_low"], table[f"{phase}_high"] - table[phase]]
+        if not table[f"{phase}_low"].isna().all():
+            axes.errorbar(table[phase], place + offset, xerr=np.clip(reach, 0, None), fmt="none", ecolor=colour, lw=1.2)
     for y, seeds in zip(place, table["post_rl_all"], strict=True):
         if len(seeds) > 1:
             axes.plot(seeds, [y - 0.13] * len(seeds), "o", mfc="white", mec=RL, ms=3.5, mew=0.8)
@@ -114,12 +114,12 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
 
     right = axes.get_yaxis_transform()
     marks: dict[int, list[str]] = {}
-    for x, stage, title in ((1.05, "post_sft", "SFT"), (1.14, "post_rl", "RL")):
-        best = table[stage].idxmax() if table[stage].nunique() > 1 else None
+    for x, phase, title in ((1.05, "post_sft", "SFT"), (1.14, "post_rl", "RL")):
+        best = table[phase].idxmax() if table[phase].nunique() > 1 else None
         if best is not None:
             marks.setdefault(best, []).append(f"best {title}")
         axes.text(x, -0.7, title, transform=right, ha="center", va="bottom", color="#444444")
-        for y, value in zip(place, table[stage], strict=True):
+        for y, value in zip(place, table[phase], strict=True):
             look = {"weight": "bold", "color": BEST} if y == best else {}
             text = "–" if np.isnan(value) else f"{value:.1f}"
             axes.text(x, y, text, transform=right, ha="center", va="center", **look)

@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from sftrl.figures.bars import ordered
 from sftrl.figures.style import BEST, COLOURS, LOSS, PALE, RL, SFT, grid, styled, wrapped
-from sftrl.predict.table import need
+from sftrl.tables import need
 
 COLUMNS = 5  # panels a row: what a page holds
 
@@ -20,7 +20,7 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
 
     Bands are over samples and problems; several RL seeds are averaged, curve and band alike.
     """
-    need(results, ["family", "run", "stage", "benchmark", "pass@1"], "results")
+    need(results, ["family", "run", "phase", "benchmark", "pass@1"], "results")
     rows = results[results["benchmark"] == benchmark]
     ks = ks_of(rows)
     runs = ordered(rows)
@@ -28,13 +28,13 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
     for axes, (family, run) in zip(panels, runs, strict=True):
         part = rows[(rows["family"] == family) & (rows["run"] == run)]
         curves = {}
-        for stage, colour, dash in (("post_sft", SFT, "-"), ("post_rl", RL, "--")):
-            at = part[part["stage"] == stage]
+        for phase, colour, dash in (("post_sft", SFT, "-"), ("post_rl", RL, "--")):
+            at = part[part["phase"] == phase]
             if at.empty:
                 continue
             mean = {end: 100 * at[[f"pass@{k}{end}" for k in ks if f"pass@{k}{end}" in at]].mean() for end in ENDS}
-            curves[stage] = mean[""].to_numpy()
-            axes.plot(ks, curves[stage], color=colour, ls=dash, lw=1.5)
+            curves[phase] = mean[""].to_numpy()
+            axes.plot(ks, curves[phase], color=colour, ls=dash, lw=1.5)
             if len(mean["_low"]) == len(ks):
                 axes.fill_between(ks, mean["_low"], mean["_high"], color=colour, alpha=0.2, lw=0)
         crossing = crossing_k(ks, curves["post_sft"], curves["post_rl"]) if len(curves) == 2 else None

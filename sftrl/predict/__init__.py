@@ -9,7 +9,7 @@
     analyse(results, predictors)                # all of the above, as tables by name
     decide(candidates, calibration=runs)        # for checkpoints that have not been through RL
 
-The parts: `table` (from the study's files to runs), `measures` and `intervals` (correlations, and what they are worth
+The parts: `runs` (from the study's files to runs), `measures` and `intervals` (correlations, and what they are worth
 at 8 to 40 runs), `judge` (the protocols), `compare`, `ceiling`, `decide`. Statistics are explained, and their coverage
 is measured, in docs/statistics.md.
 """
@@ -19,7 +19,7 @@ from sftrl.predict.ceiling import noise_ceiling
 from sftrl.predict.compare import compare, regret
 from sftrl.predict.decide import advice, decide
 from sftrl.predict.judge import judge, predictor_names
-from sftrl.predict.table import pools, runs_table
+from sftrl.predict.runs import pools, runs_table
 
 __all__ = [
     "advice",

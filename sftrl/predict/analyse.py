@@ -5,7 +5,7 @@ import pandas as pd
 from sftrl.predict.ceiling import noise_ceiling
 from sftrl.predict.compare import compare, regret
 from sftrl.predict.judge import Intervals, judge
-from sftrl.predict.table import pools, runs_table
+from sftrl.predict.runs import pools, runs_table
 
 
 def analyse(
@@ -40,7 +40,7 @@ def analyse(
     runs = runs_table(results, predictors, mixed=mixed)
     found = pools(runs, only)
     if per_benchmark:
-        after = results.loc[results["stage"] == "post_rl", "benchmark"]  # RL problems are not sampled again after RL
+        after = results.loc[results["phase"] == "post_rl", "benchmark"]  # RL problems are not sampled again after RL
         several = [b for b in pd.unique(after) if b != "average"]
         for name in several if len(several) > 1 else []:
             found[f"benchmark:{name}"] = runs_table(results, predictors, benchmark=name, mixed=mixed)

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from sftrl.predict.measures import centred
-from sftrl.predict.table import need
+from sftrl.tables import need
 
 ENOUGH = 5  # repeated seeds (beyond each run's first) below which the noise itself is hardly known; chosen here
 

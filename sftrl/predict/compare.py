@@ -13,7 +13,7 @@ from sftrl.predict import measures
 from sftrl.predict.intervals import fisher_z
 from sftrl.predict.judge import left_out_predictions, predictor_names, resampled
 from sftrl.predict.sample import Sample, columns_of, direction, sample_of, unfit
-from sftrl.predict.table import need
+from sftrl.tables import need
 
 
 def compare(

@@ -14,7 +14,7 @@ from scipy import stats
 
 from sftrl.errors import InputError
 from sftrl.predict.sample import Sample, columns_of, direction, sample_of, unfit
-from sftrl.predict.table import need
+from sftrl.tables import need
 
 COMBINED = "combined"
 FEWEST_FREE = 3  # degrees of freedom around the line, below which a prediction says nothing; chosen here

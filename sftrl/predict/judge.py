@@ -21,7 +21,7 @@ from sftrl.errors import InputError
 from sftrl.predict import measures
 from sftrl.predict.intervals import bootstrap_interval, correlation_interval, multiple_r2_interval
 from sftrl.predict.sample import LOWER_IS_BETTER, Sample, fitted, sample_of, unfit, without
-from sftrl.predict.table import need
+from sftrl.tables import need
 
 Intervals = Literal["fisher", "bootstrap"]
 

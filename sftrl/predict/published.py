@@ -8,8 +8,9 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict.judge import judge
+from sftrl.predict.runs import runs_table
 from sftrl.predict.sample import direction
-from sftrl.predict.table import BASE, RUN, need, runs_table
+from sftrl.tables import BASE, RUN, need
 
 FIGURES = {  # which runs each published figure shows: (family, selections, examples or None, epochs or None)
     "mistral-epoch": ("Mistral-NeMo-12B-Instruct", ("none", "random"), (0, 25_000), None),
@@ -41,9 +42,9 @@ def published_tables(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise InputError(f"points: {' '.join(twice.iloc[0][RUN])} has two different scores")
     stages = [
         points[[*RUN, "selection", "examples", "epochs"]].assign(
-            rl_seed=seed, stage=stage, benchmark="average", **{"pass@1": points[stage] / 100}
+            rl_seed=seed, phase=phase, benchmark="average", **{"pass@1": points[phase] / 100}
         )
-        for stage, seed in (("post_sft", float("nan")), ("post_rl", 0))
+        for phase, seed in (("post_sft", float("nan")), ("post_rl", 0))
     ]
     losses = points.loc[points["val_loss"].notna(), [*RUN, "val_loss"]]
     losses = losses.rename(columns={"val_loss": "generalization_loss"}).reset_index(drop=True)

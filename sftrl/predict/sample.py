@@ -11,7 +11,7 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict import measures
-from sftrl.predict.table import need
+from sftrl.tables import need
 
 LEAST = 4  # runs; with fewer, a line fits almost anything
 LOWER_IS_BETTER = ("generalization_loss", "generalization_loss_example_mean")

@@ -6,11 +6,11 @@ import pandas as pd
 
 from sftrl.files import read_json, read_table
 from sftrl.predict import analyse, decide, runs_table
-from sftrl.predict.table import RL
 from sftrl.score import forecast_table, powers_of_two
 from sftrl.study import jobs
 from sftrl.study.manifest import require
 from sftrl.study.study import Study
+from sftrl.tables import RL_PROBLEMS as RL
 from sftrl.verify import VERIFIER_VERSION
 
 

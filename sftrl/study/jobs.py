@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sftrl.errors import InputError
 from sftrl.files import hash_value
-from sftrl.predict.table import RL
 from sftrl.study.manifest import Stage, require
 from sftrl.study.study import Study
+from sftrl.tables import RL_PROBLEMS as RL
 
 STAGES = ("post_sft", "post_rl")
 

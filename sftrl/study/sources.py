@@ -5,11 +5,11 @@ import pandas as pd
 from sftrl import curate, procedural
 from sftrl.errors import InputError
 from sftrl.files import read_table
-from sftrl.predict.table import RL
 from sftrl.problems import check_examples, check_problems, load_examples, load_problems
 from sftrl.study import jobs
 from sftrl.study.schema import Generated
 from sftrl.study.study import Study
+from sftrl.tables import RL_PROBLEMS as RL
 
 Tables = dict[str, pd.DataFrame]
 

@@ -1,6 +1,6 @@
 """From the study's two tables to one row per run: what was measured before RL beside what RL made of it.
 
-`results.csv` holds one row per (family, run, RL seed, stage, benchmark), `predictors.csv` one per (family, run). Here
+`results.csv` holds one row per (family, run, RL seed, phase, benchmark), `predictors.csv` one per (family, run). Here
 they become the frame that every judgement reads. Scores that were measured in different ways (sampling temperature,
 token limit, verifier version, ...) are not comparable, so runs that mix them are refused, or marked, by name.
 """
@@ -10,13 +10,9 @@ import re
 import pandas as pd
 
 from sftrl.errors import InputError
+from sftrl.tables import BASE, DESCRIPTION, POST_RL, POST_SFT, RL_PROBLEMS, RUN, SETTINGS, need
 
-SETTINGS = ("problems", "samples", "temperature", "top_p", "max_tokens", "verifier_version")
-RUN = ["family", "run"]
-DESCRIPTION = ["selection", "examples", "epochs", "learning_rate"]
 MEASURED = re.compile(r"^((pass|majority|extrapolated_pass)@\d+|signal_share|truncated|unparseable|empty|mean_tokens)$")
-RL = "rl"  # not a benchmark: some of the RL training problems, sampled after SFT alone
-BASE = "base"  # the run without SFT: a reference, not one of the choices
 
 
 def runs_table(
@@ -30,7 +26,7 @@ def runs_table(
     """Join results and predictors to one row per (family, run).
 
     Args:
-        results: rows of `results.csv`; only `family, run, stage, benchmark, pass@1` are needed.
+        results: rows of `results.csv`; only `family, run, phase, benchmark, pass@1` are needed.
         predictors: rows of `predictors.csv`, or None.
         benchmark: which benchmark's rows to use, for the predictors and for the outcome.
         base: keep the run `base` (the model without SFT).
@@ -47,10 +43,10 @@ def runs_table(
     """
     if mixed not in ("refuse", "mark"):
         raise InputError(f"mixed: {mixed!r} is neither 'refuse' nor 'mark'")
-    need(results, [*RUN, "stage", "benchmark", "pass@1"], "results")
-    unknown = sorted(set(results["stage"]) - {"post_sft", "post_rl"})
+    need(results, [*RUN, "phase", "benchmark", "pass@1"], "results")
+    unknown = sorted(set(results["phase"]) - {POST_SFT, POST_RL})
     if unknown:
-        raise InputError(f"results: stage {unknown[0]!r} is neither 'post_sft' nor 'post_rl'")
+        raise InputError(f"results: phase {unknown[0]!r} is neither 'post_sft' nor 'post_rl'")
     if benchmark not in set(results["benchmark"]):
         raise InputError(f"results: no benchmark {benchmark!r}; there are {sorted(set(results['benchmark']))}")
     results = results.astype({"family": str, "run": str})
@@ -60,9 +56,9 @@ def runs_table(
         raise InputError("results: runs from different evaluation settings: " + "; ".join(sorted(marks.values())))
 
     rows = wanted[wanted["benchmark"] == benchmark]
-    before, after = rows[rows["stage"] == "post_sft"], rows[rows["stage"] == "post_rl"]
-    _one_row_each(before, RUN, "results, stage post_sft")
-    _one_row_each(after, [*RUN, "rl_seed"] if "rl_seed" in after else RUN, "results, stage post_rl")
+    before, after = rows[rows["phase"] == POST_SFT], rows[rows["phase"] == POST_RL]
+    _one_row_each(before, RUN, "results, phase post_sft")
+    _one_row_each(after, [*RUN, "rl_seed"] if "rl_seed" in after else RUN, "results, phase post_rl")
     if before.empty:
         raise InputError(f"results: no post_sft row of benchmark {benchmark!r}")
     measured = [c for c in results if MEASURED.match(c)]
@@ -78,8 +74,8 @@ def runs_table(
         runs = runs.merge(predictors[new], on=RUN, how="left")
     outcome = after.groupby(RUN)["pass@1"].agg(post_rl="mean", post_rl_sd="std", n_seeds="count").reset_index()
     runs = runs.merge(outcome, on=RUN, how="left").fillna({"n_seeds": 0}).astype({"n_seeds": int})
-    runs.insert(runs.columns.get_loc("post_rl"), "post_sft", runs["pass@1"])
-    runs["gain"] = runs["post_rl"] - runs["post_sft"]
+    runs.insert(runs.columns.get_loc(POST_RL), POST_SFT, runs["pass@1"])
+    runs["gain"] = runs[POST_RL] - runs[POST_SFT]
     if mixed == "mark":
         runs["marked"] = [marks.get((f, r), "") for f, r in zip(runs["family"], runs["run"], strict=True)]
     return runs
@@ -112,42 +108,35 @@ def pools(runs: pd.DataFrame, names: tuple[str, ...] | None = None) -> dict[str,
 
 
 def differing_settings(results: pd.DataFrame, benchmark: str = "average") -> dict[tuple[str, str], str]:
-    """Say in words, by (family, run), how a run's evaluation differs from that of most runs of the same stage."""
+    """Say in words, by (family, run), how a run's evaluation differs from that of most runs of the same phase."""
     rows = results if benchmark == "average" else results[results["benchmark"] == benchmark]
     marks: dict[tuple[str, str], list[str]] = {}
     columns = [c for c in SETTINGS if c in rows]
-    for (stage, name), part in rows.groupby(["stage", "benchmark"], sort=True):
+    for (phase, name), part in rows.groupby(["phase", "benchmark"], sort=True):
         for column in columns:
             common = part[column].mode(dropna=False).iloc[0]
             odd = part[(part[column] != common) & ~(part[column].isna() & pd.isna(common))]
             for family, run, value in zip(odd["family"], odd["run"], odd[column], strict=True):
-                words = f"{family} {run}: {column} {value}, most have {common} ({stage}, {name})"
+                words = f"{family} {run}: {column} {value}, most have {common} ({phase}, {name})"
                 marks.setdefault((family, run), []).append(words)
     if "verifier_version" in columns and rows["verifier_version"].nunique() > 1 and not marks:
-        versions = rows.groupby("stage")["verifier_version"].first().to_dict()  # one version before RL, another after
+        versions = rows.groupby("phase")["verifier_version"].first().to_dict()  # one version before RL, another after
         marks = {key: [f"{key[0]} {key[1]}: verifier_version {versions}"] for key, _ in rows.groupby(RUN)}
-    for stage, part in rows.groupby("stage"):
+    for phase, part in rows.groupby("phase"):
         benchmarks = part.groupby(RUN)["benchmark"].agg(lambda names: tuple(sorted(set(names))))
         common = benchmarks.mode().iloc[0]
         for (family, run), names in benchmarks[benchmarks != common].items():
-            words = f"{family} {run}: benchmarks {list(names)}, most have {list(common)} ({stage})"
+            words = f"{family} {run}: benchmarks {list(names)}, most have {list(common)} ({phase})"
             marks.setdefault((family, run), []).append(words)
     return {key: words[0] + (f", and {len(words) - 1} more" if len(words) > 1 else "") for key, words in marks.items()}
 
 
 def _on_rl_problems(results: pd.DataFrame) -> pd.DataFrame:
-    rows = results[(results["benchmark"] == RL) & (results["stage"] == "post_sft")]
+    rows = results[(results["benchmark"] == RL_PROBLEMS) & (results["phase"] == POST_SFT)]
     measured = [c for c in results if rows[c].notna().any()]
     scores = [c for c in measured if c.startswith("pass@") and c[5:].isdigit()]
     kept = [c for c in dict.fromkeys([*scores[:1], *scores[-1:], "signal_share"]) if c in measured]
     return rows[[*RUN, *kept]].rename(columns={c: f"{c}_rl" for c in kept})
-
-
-def need(table: pd.DataFrame, columns: list[str], name: str) -> None:
-    """Raise `InputError` for the first column that a table lacks."""
-    absent = [c for c in columns if c not in table]
-    if absent:
-        raise InputError(f"{name}: no column {absent[0]!r}; there are {list(table)}")
 
 
 def _one_row_each(table: pd.DataFrame, keys: list[str], name: str) -> None:

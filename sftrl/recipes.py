@@ -1,0 +1,119 @@
+"""Every setting of training, sampling and judging: its name, type, bounds and default, in this one place.
+
+A recipe is a section of a params file, checked; the functions that do the work take it whole. Where the paper leaves a
+setting open, the default is this project's choice. Types are strict: YAML reads `1e-5` as text, and text is no number.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Recipe(BaseModel):
+    """Known keys only, exact types, never changed after it is made."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+HEAD_DIM = 32  # the smallest that vLLM's CPU attention takes
+
+
+class Scratch(Recipe):
+    """A tiny model, pretrained from scratch on generated maths."""
+
+    architecture: Literal["llama", "mistral", "qwen3"]
+    hidden_size: Annotated[int, Field(ge=HEAD_DIM, multiple_of=HEAD_DIM)] = 96
+    layers: Count = 3
+    context: Count = 512
+    vocab_size: Count = 320
+    examples: Count = 60_000
+    error_rate: Share = 0.08
+    broken_rate: Share = 0.1
+    batch_size: Count = 32
+    learning_rate: Rate = 0.006
+    matrix_learning_rate: Rate = 0.02
+
+
+class Sft(Recipe):
+    """Supervised fine-tuning. `trl` holds further arguments of TRL's SFTConfig, none that a key here decides."""
+
+    learning_rate: Rate = 1.0e-5
+    batch_size: Count = 32
+    micro_batch: Count = 32
+    scheduler: str = "cosine"
+    warmup_ratio: Share = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_length: Count = 512
+    trl: dict[str, Any] = {}
+
+
+class Grpo(Recipe):
+    """GRPO with a 0/1 reward. `trl` holds further arguments of TRL's GRPOConfig, none that a key here decides."""
+
+    steps: Count
+    learning_rate: Rate = 1.0e-6
+    scheduler: str = "linear"
+    prompts_per_step: Count = 24
+    group_size: Annotated[int, Field(ge=2)] = 8
+    micro_batch: Count | None = None
+    temperature: Rate = 1.0
+    max_tokens: Count = 128
+    trl: dict[str, Any] = {}
+
+
+class Decoding(Recipe):
+    """How a response is drawn: logits over `temperature` (0: greedy), the `top_p` nucleus kept, up to `max_tokens`."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Count = 128
+
+
+class Adaptive(Recipe):
+    """Sample until each benchmark's mean Pass@k has an interval over samples of at most +- `half_width` (a share)."""
+
+    k: Count
+    half_width: Rate
+    pilot: Count = 16  # samples a problem that decide and do not count
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @property
+    def fewest(self) -> int:
+        """Fresh samples that every problem gets at least: below 2k the variance of Pass@k has no unbiased estimate."""
+        return 2 * self.k
+
+
+class Sampling(Decoding):
+    """How a store is filled: by which engine, and how. Of these, only the decoding and the engine choose samples."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    batch_tokens: Count = 65_536  # prompts and responses that the transformers engine holds at once
+    tensor_parallel_size: Count = 1  # GPUs that share the weights, with vLLM
+    adaptive: Adaptive | None = None
+
+    @property
+    def decoding(self) -> Decoding:
+        """The part that shapes a response."""
+        return Decoding(**{name: getattr(self, name) for name in Decoding.model_fields})
+
+
+Intervals = Literal["fisher", "bootstrap"]
+
+
+class Judging(Recipe):
+    """How predictors are judged."""
+
+    resamples: Count = 2000
+    intervals: Intervals = "fisher"
+    leave_out: list[str] = ["base"]
+
+
+def refuse_shadowed(recipe: Recipe, owned: set[str]) -> None:
+    """Raise ValueError if `trl` holds an argument that a key of the recipe decides already."""
+    twice = sorted(set(recipe.trl) & owned)
+    if twice:
+        raise ValueError(f"trl.{twice[0]}: this recipe sets it by a key of its own")
