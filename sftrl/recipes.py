@@ -19,6 +19,14 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Checkpoint(Recipe):
+    """A model: where it lies and how it is loaded, the same for training, loss and sampling."""
+
+    model: str  # folder or hub name
+    revision: str | None = None  # of a hub name: branch, tag or commit
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
 HEAD_DIM = 32  # the smallest that vLLM's CPU attention takes
 
 
