@@ -102,7 +102,5 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 def load_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """Load a causal language model from a folder or the hub, on the GPU where there is one."""
     transformers_logging.disable_progress_bar()  # a bar of loaded weights is noise in a log and in a notebook
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.model, revision=checkpoint.revision, dtype=checkpoint.dtype
-    )
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.model, revision=checkpoint.revision, dtype=checkpoint.dtype)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -85,9 +85,7 @@ def pretrain(
     """
     batch_size = recipe.batch_size
     steps = math.ceil(len(examples) / batch_size)
-    optimizer = MuonAdamW(
-        model, matrix_learning_rate=recipe.matrix_learning_rate, learning_rate=recipe.learning_rate
-    )
+    optimizer = MuonAdamW(model, matrix_learning_rate=recipe.matrix_learning_rate, learning_rate=recipe.learning_rate)
     scheduler = get_scheduler("linear", optimizer, num_warmup_steps=steps // 50, num_training_steps=steps)
     settings = {"per_device_train_batch_size": batch_size, "num_train_epochs": 1, "seed": seed}
     return _run_sft(model, tokenizer, examples, folder, settings, None, {"optimizers": (optimizer, scheduler)})
@@ -102,7 +100,23 @@ def sft(checkpoint: Checkpoint, examples, recipe: Sft, *, epochs: int, folder: P
     return log
 
 
-def _sft(model, tokenizer, examples, *, folder, epochs, learning_rate, batch_size, micro_batch, scheduler, warmup_ratio, weight_decay, max_length, seed, trl):
+def _sft(
+    model,
+    tokenizer,
+    examples,
+    *,
+    folder,
+    epochs,
+    learning_rate,
+    batch_size,
+    micro_batch,
+    scheduler,
+    warmup_ratio,
+    weight_decay,
+    max_length,
+    seed,
+    trl,
+):
     micro_batch = min(micro_batch, batch_size)
     settings = {
         "num_train_epochs": epochs,
@@ -149,7 +163,23 @@ def grpo(checkpoint: Checkpoint, problems, recipe: Grpo, *, folder: Path, seed: 
     return log
 
 
-def _grpo(model, tokenizer, problems, *, folder, steps, learning_rate, scheduler, prompts_per_step, group_size, micro_batch, temperature, max_tokens, seed, trl):
+def _grpo(
+    model,
+    tokenizer,
+    problems,
+    *,
+    folder,
+    steps,
+    learning_rate,
+    scheduler,
+    prompts_per_step,
+    group_size,
+    micro_batch,
+    temperature,
+    max_tokens,
+    seed,
+    trl,
+):
     from trl import GRPOConfig, GRPOTrainer
 
     rollouts = prompts_per_step * group_size

@@ -19,6 +19,15 @@ def fill(folder, checkpoint, problems, sampling, *, n, seed, shard=0, of=1):
     how = sampling.model_dump(exclude={"adaptive"})
     adaptive = Adaptive(**sampling.adaptive.model_dump()) if sampling.adaptive else None
     return evaluate_samples(
-        folder, model=checkpoint.model, revision=checkpoint.revision, dtype=checkpoint.dtype, problems=problems, n=n,
-        seed=seed, shard=shard, of=of, adaptive=adaptive, **how
+        folder,
+        model=checkpoint.model,
+        revision=checkpoint.revision,
+        dtype=checkpoint.dtype,
+        problems=problems,
+        n=n,
+        seed=seed,
+        shard=shard,
+        of=of,
+        adaptive=adaptive,
+        **how,
     )
