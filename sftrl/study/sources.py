@@ -6,6 +6,7 @@ from sftrl import curate, procedural
 from sftrl.errors import InputError
 from sftrl.files import read_table
 from sftrl.problems import check_examples, check_problems, load_examples, load_problems
+from sftrl.recipes import Checkpoint
 from sftrl.study import jobs
 from sftrl.study.schema import Generated
 from sftrl.study.study import Study
@@ -61,7 +62,9 @@ def cleaned(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
     kept, reports = {}, []
     for name, table in tables.items():
         if name == "sft":
-            count = curate.token_counter(load_tokenizer(jobs.checkpoint(study, study.families[0], "base")))
+            count = curate.token_counter(
+                load_tokenizer(Checkpoint(model=jobs.checkpoint(study, study.families[0], "base")))
+            )
             limit = study.params.data.max_response_tokens
             table, report = curate.clean(table, count_tokens=count, max_tokens=limit)
             reports.append(report.assign(table=name))
