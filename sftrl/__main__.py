@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check(study: Study) -> dict[str, list[str]]:
-    """Check all that can be checked before any compute, print the study's size; return the jobs that other code made."""
+    """Check what can be checked before any compute, print the study's size; return the jobs that other code made."""
     from sftrl.stages import prediction, preflight
 
     for line in preflight.preflight(study):

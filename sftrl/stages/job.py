@@ -106,7 +106,7 @@ class Job:
 def _told(settings: dict) -> dict:
     """Leave out what is null, empty or false, so that a new setting which is off by default changes no key."""
     told = {name: _told(value) if isinstance(value, dict) else value for name, value in settings.items()}
-    return {name: value for name, value in told.items() if value not in (None, False, [], {})}
+    return {n: v for n, v in told.items() if v is not None and v is not False and v != [] and v != {}}
 
 
 def given(checkpoint: Checkpoint, made_by: tuple[Job, ...]) -> dict | None:

@@ -44,7 +44,7 @@ def _models(study: Study) -> None:
 
 
 def _folder(model: str | None, key: str) -> None:
-    """A name with one slash at most may be the hub's; anything longer, or one that starts as a path does, is a folder."""
+    """Refuse a folder that is not there; a name with one slash may be the hub's."""
     if model is None or Path(model).is_dir():
         return
     if model.count("/") != 1 or model.startswith((".", "/")):
