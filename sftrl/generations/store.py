@@ -144,8 +144,12 @@ class Store:
             (*problem, index)
             for problem, count in zip(problems, wanted, strict=True)
             for index in range(count)
-            if not self._have.get(problem, 0) >> index & 1
+            if (*problem, index) not in self
         ]
+
+    def __contains__(self, sample: tuple[str, str, int]) -> bool:
+        benchmark, problem_id, index = sample
+        return bool(self._have.get((benchmark, problem_id), 0) >> index & 1)
 
     def append(self, rows: pd.DataFrame) -> Path:
         """Add finished rows as one new part, on disk when this returns; a sample already there is an error.
@@ -163,7 +167,7 @@ class Store:
         if self._shard is None:
             raise RuntimeError(f"{self.folder}: open it with Store.open to add to it")
         names = list(zip(rows["benchmark"], rows["problem_id"], rows["sample_index"].tolist(), strict=True))
-        if len(set(names)) < len(names) or any(self._have.get((b, p), 0) >> i & 1 for b, p, i in names):
+        if len(set(names)) < len(names) or any(name in self for name in names):
             raise RuntimeError(f"{self.folder}: a sample would be stored twice")
         path = write_part(self._shard, f"{self.next_part:06d}", rows, SCHEMA.with_metadata({"drawn_by": self._by}))
         self.next_part += 1

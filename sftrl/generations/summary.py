@@ -66,7 +66,7 @@ def summarise(
     """
     grader = Grader(problems)
     known = pd.MultiIndex.from_tuples(list(grader.golds), names=["benchmark", "problem_id"])
-    golds = np.array([gold[0] for gold in grader.golds.values()], dtype=object)
+    golds = np.array([gold.answer for gold in grader.golds.values()], dtype=object)
     counts = np.zeros((len(known), len(COUNTS)))
     answers: Counter[tuple[int, bool, str]] = Counter()
     version = None
