@@ -164,18 +164,72 @@ class Adaptive(Recipe):
         return 2 * self.k
 
 
+# Arguments of vLLM's engine that a key of a recipe, or the problems at hand, decide.
+VLLM_OWNED = ("model", "tokenizer", "revision", "dtype", "seed", "max_model_len", "tensor_parallel_size")
+# Arguments of vLLM's engine that say where and how fast it computes: any other may change what a sample looks like.
+VLLM_PLACEMENT = {
+    "async_scheduling",
+    "block_size",
+    "compilation_config",
+    "cpu_offload_gb",
+    "cudagraph_capture_sizes",
+    "disable_custom_all_reduce",
+    "disable_log_stats",
+    "distributed_executor_backend",
+    "download_dir",
+    "enable_chunked_prefill",
+    "enable_expert_parallel",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "max_cudagraph_capture_size",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "max_parallel_loading_workers",
+    "num_gpu_blocks_override",
+    "pipeline_parallel_size",
+    "trust_remote_code",
+}
+
+
 class Sampling(Decoding):
-    """How a store is filled: by which engine, and how. Of these, only the decoding and the engine choose samples."""
+    """How a store is filled: by which engine, and how."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
+    # A seed for each sample is exact whatever is resumed; one for a shard is faster with vLLM, which draws row by row
+    # where each row has its own.
+    seeds: Literal["sample", "shard"] = "sample"
     batch_tokens: Count = 65_536  # prompts and responses that the transformers engine holds at once
     tensor_parallel_size: Count = 1  # GPUs that share the weights, with vLLM
+    vllm: dict[str, Any] = {}  # further arguments of vLLM's engine, by vLLM's names
     adaptive: Adaptive | None = None
+
+    @model_validator(mode="after")
+    def _of_one_engine(self):
+        twice = [name for name in VLLM_OWNED if name in self.vllm]
+        if twice:
+            raise ValueError(f"vllm.{twice[0]}: set by a key of its own, or by the problems; leave it out here")
+        if self.engine != "vllm":
+            for name in ("seeds", "tensor_parallel_size", "vllm"):
+                if getattr(self, name) != Sampling.model_fields[name].default:
+                    raise ValueError(f"{name}: only the vllm engine has a use for it, and engine is {self.engine!r}")
+        return self
 
     @property
     def decoding(self) -> Decoding:
         """The part that shapes a response."""
         return Decoding(**{name: getattr(self, name) for name in Decoding.model_fields})
+
+    @property
+    def distribution(self) -> dict[str, Any]:
+        """What the distribution of samples depends on, as JSON values: a store's key and path are made of this.
+
+        The engine is part of it: where two engines round differently, or one is wrong, a mixture would hide it. How
+        many GPUs, how much memory and whose seeds are not: another value adds to the samples that are there.
+        """
+        chosen = {name: value for name, value in self.vllm.items() if name not in VLLM_PLACEMENT}
+        return self.decoding.model_dump() | {"engine": self.engine} | ({"vllm": chosen} if chosen else {})
 
 
 Intervals = Literal["fisher", "bootstrap"]

@@ -8,12 +8,11 @@ import typing
 from pathlib import Path
 
 import torch
-import transformers
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from sftrl.errors import InputError
-from sftrl.recipes import Checkpoint, Grpo, Sft
+from sftrl.recipes import Grpo, Sft
 
 DEVICE_TOKENS = 16_384  # a micro batch's, on a GPU, where the recipe leaves it open (chosen here)
 HALF_STUCK = 0.5  # a bfloat16 run is refused where a step leaves a larger share of weights as they are (chosen here)
@@ -161,12 +160,6 @@ def resolve(recipe: Sft | Grpo) -> str:
 
 def _mixed(recipe: Sft | Grpo) -> bool:
     return resolve(recipe) == "mixed"
-
-
-def stored_dtype(checkpoint: Checkpoint, config: transformers.PreTrainedConfig) -> torch.dtype:
-    """Return the dtype that the weights of `checkpoint` have, and so those trained from it: they are saved in it."""
-    name = checkpoint.dtype if checkpoint.dtype != "auto" else config.dtype or "float32"
-    return name if isinstance(name, torch.dtype) else getattr(torch, name)
 
 
 def training_dtype(recipe: Sft | Grpo, stored: torch.dtype) -> torch.dtype:

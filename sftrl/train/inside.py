@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch.utils.data import Sampler
-from transformers import AutoConfig, AutoModelForCausalLM, PrinterCallback
+from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.utils import RepeatSampler
@@ -18,7 +18,7 @@ from trl.trainer.utils import RepeatSampler
 from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
 from sftrl.files import read_json, whole_folder, write_table
-from sftrl.models import load_tokenizer
+from sftrl.models import load_config, load_model, load_tokenizer, resolved_dtype
 from sftrl.recipes import Checkpoint, Grpo, Sft
 from sftrl.train import arguments, arrow, lora
 from sftrl.train.resumable import Interrupted, Resumable, StopSignal, Watch, checkpoints, sync
@@ -163,18 +163,15 @@ def _grpo(job: dict, folder: Path):
 
 
 def _trainer(kind: type, recipe: Sft | Grpo, checkpoint: Checkpoint, config, data, section: str, **more):
-    source = AutoConfig.from_pretrained(checkpoint.model, revision=checkpoint.revision)
-    stored = arguments.stored_dtype(checkpoint, source)
-    adapters = lora.peft_config(recipe.lora, source, section) if recipe.lora else None
+    stored = getattr(torch, resolved_dtype(checkpoint))
+    adapters = lora.peft_config(recipe.lora, load_config(checkpoint), section) if recipe.lora else None
     # To the CPU: the trainer moves it, whole or in shards.
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.model, revision=checkpoint.revision, dtype=arguments.training_dtype(recipe, stored)
-    )
+    model = load_model(checkpoint, dtype=arguments.training_dtype(recipe, stored), device="cpu")
     trainer = kind(
         model=model,
         args=config,
         train_dataset=data,
-        processing_class=load_tokenizer(checkpoint.model, checkpoint.revision),
+        processing_class=load_tokenizer(checkpoint),
         peft_config=adapters,
         **more,
     )
