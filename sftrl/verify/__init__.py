@@ -13,11 +13,12 @@ from typing import Literal, NamedTuple
 
 from sftrl.errors import InputError
 from sftrl.verify import pool
-from sftrl.verify.compare import ANSWER_TYPES, compare
-from sftrl.verify.evaluate import kinds, symbols
+from sftrl.verify.exact import ANSWER_TYPES, compare
 from sftrl.verify.extract import extract_answer
-from sftrl.verify.latex import readings
+from sftrl.verify.grammar import readings
 from sftrl.verify.tokens import clean
+from sftrl.verify.trees import kinds, symbols
+from sftrl.verify.units import read_unit
 
 __all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "forget", "verify", "verify_many"]
 
@@ -158,7 +159,7 @@ def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> list[str
 def forget() -> None:
     """Empty the memory of what was decided before: some 100 MB at most, and what makes a second run fast."""
     _asked.clear()
-    for cache in (compare, readings, symbols, kinds):
+    for cache in (compare, readings, symbols, kinds, read_unit):
         cache.cache_clear()
 
 

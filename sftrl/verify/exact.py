@@ -8,11 +8,11 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from sftrl.verify.evaluate import TooLarge
 from sftrl.verify.extract import MAX_LENGTH
-from sftrl.verify.latex import readings
+from sftrl.verify.grammar import readings
 from sftrl.verify.structure import same
 from sftrl.verify.tokens import clean
+from sftrl.verify.values import TooLarge
 
 ANSWER_TYPES = {"integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text"}
 
@@ -34,8 +34,9 @@ _CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:wh
 MAX_PHRASE = 5  # words whose order says nothing
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
 _NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
-# Where math-verify reads past what it sees: an ellipsis, a numeral's base, a double factorial.
-_MISREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\d\s*_|!!|\\underbrace")
+# What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
+_COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?![A-Za-z])")
+_UNREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\\underbrace")  # only the same string is equal
 
 
 @lru_cache(maxsize=32768)
@@ -93,19 +94,16 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
             found = _same_reading(*heads, kind, tolerance) or None
     except TooLarge:
         return "timed_out"
-    if found:
-        return "correct"
-    if not (gold_trees and trees) and _words(gold):  # `\text{Bob}` is words; plain `Bob` looks like a product
-        equal = _text_key(gold) == _text_key(answer)
-        if equal or not gold_trees:
-            return _status(equal)
-    if not gold_trees:
-        return _doubtful(gold, answer)
-    if found is False:
-        return "incorrect"
-    if not trees and _words(answer) and not _COMMAND.search(_WRAPPED.sub("", answer)):
-        return "unparseable_response"
-    return _doubtful(gold, answer)
+    if found is not None:
+        return _status(found)
+    if not (gold_trees and trees):
+        if _squeezed(gold) == _squeezed(answer) or (_words(gold) and _text_key(gold) == _text_key(answer)):
+            return "correct"
+        if not (_COMPUTED.search(gold) or _COMPUTED.search(answer)):
+            if gold_trees:
+                return "unparseable_response"
+            return "incorrect" if _words(gold) or _UNREAD.search(gold) else "unparseable_gold"
+    return None
 
 
 def _times(text: str) -> tuple[int, ...] | None:
@@ -128,13 +126,6 @@ def _same_reading(golds: tuple, answers: tuple, kind: str | None, tolerance: flo
 
 def _status(equal: bool) -> str:
     return "correct" if equal else "incorrect"
-
-
-def _doubtful(gold: str, answer: str) -> str | None:
-    """What is not for math-verify: it is known to read these wrong, so only equal strings are equal."""
-    if _squeezed(gold) == _squeezed(answer):
-        return "correct"
-    return "incorrect" if _MISREAD.search(gold) or _MISREAD.search(answer) else None
 
 
 def _simple(text: str) -> Fraction | None:
