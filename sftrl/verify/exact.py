@@ -27,7 +27,8 @@ _LED = re.compile(
     r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
     re.DOTALL,
 )
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_LABELS = re.compile(r"(?<![A-Za-z(])\(?([A-J])(?:[).:](?=\s)|\))")
+_WORD = re.compile(r"[^\W\d_]{3,}|^[Nn]o$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
 _CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
@@ -35,7 +36,8 @@ MAX_PHRASE = 5  # words whose order says nothing
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
 _NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
 # What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
-_COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?![A-Za-z])")
+_COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
+_RELATION = re.compile(r"[<>=]|\\(?:[lg]e|[lg]eq|[lg]t|neq?)(?![A-Za-z])")
 _UNREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\\underbrace")  # only the same string is equal
 
 
@@ -78,9 +80,9 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if gold_letter and kind is None:
         if letter:
             return _status(gold_letter == letter)
-        led = _LED.fullmatch(_unwrapped(answer))
+        led = _leading_letter(answer)
         if led and gold_letter.isupper():
-            return _status(gold_letter == (led[1] or led[2] or led[3]))
+            return _status(gold_letter == led)
     time = _times(gold)
     if time:
         return _status(time == _times(answer))
@@ -99,7 +101,7 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if not (gold_trees and trees):
         if _squeezed(gold) == _squeezed(answer) or (_words(gold) and _text_key(gold) == _text_key(answer)):
             return "correct"
-        if not (_COMPUTED.search(gold) or _COMPUTED.search(answer)):
+        if not any(_COMPUTED.search(text) for text in (gold, answer)) or _RELATION.search(gold + answer):
             if gold_trees:
                 return "unparseable_response"
             return "incorrect" if _words(gold) or _UNREAD.search(gold) else "unparseable_gold"
@@ -166,6 +168,14 @@ def _letter(text: str) -> str | None:
     return match[1] if match else None
 
 
+def _leading_letter(text: str) -> str | None:
+    """The letter of `C. 5 apples` or `Option C`; None where other options are named too."""
+    match = _LED.fullmatch(_unwrapped(text))
+    if not match or len(set(_LABELS.findall(text))) > 1:
+        return None
+    return match[1] or match[2] or match[3]
+
+
 def _head(text: str) -> str:
     return clean(_CONDITION.sub("", text))
 
@@ -178,6 +188,8 @@ def _text_key(text: str) -> tuple[str, ...]:
     plain = _unwrapped(clean(text)).casefold().replace("\\", " ")
     if " ".join(re.findall(r"\w+", plain)) in _NOTHING:
         return ("none",)
+    if verdict := re.match(r"\s*(yes|no)\b(?!.*\b(?:yes|no|not|but)\b)(?=\W|$)\s*([,.;]|$)", plain, re.DOTALL):
+        return (verdict[1],)  # No, there is none
     words = re.findall(r"\w+|[^\w\s{}]", plain)
     kept = [word for word in words if word not in _STOP and word not in ".,;:!'\"()"]
     # "odd n" is "n is odd", and letters are a set; but "odd, even" is not "even, odd", nor a formula its anagram
@@ -205,8 +217,7 @@ def _compare_choice(gold: str, answer: str | None, options: tuple[str, ...] | No
             if fold(_squeezed(answer)) in written:
                 return _status(written[index] == fold(_squeezed(answer)))
     letter = letter.upper()
-    if not letter and (led := _LED.fullmatch(_unwrapped(answer))):
-        letter = led[1] or led[2] or led[3]
+    letter = letter or _leading_letter(answer) or ""
     if letter and (options is None or ord(letter) - ord("A") < len(options)):
         return _status(letter == gold_letter)
     if options is None:

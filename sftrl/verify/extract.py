@@ -15,9 +15,7 @@ TAIL = 300  # characters at the end in which an unmarked answer is looked for
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
-_BETWEEN = re.compile(
-    r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\\\|\\q?quad|\b(?:and|or)\b|\\text\s*\{\s*,?\s*(?:and|or)?\s*\})*"
-)
+_BETWEEN = re.compile(r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\\\|\\q?quad|\b(?:and|or)\b|\\text\s*\{\s*,?\s*(?:and|or)?\s*\})*")
 _FIELD = re.compile(r'nswer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\[([^\[\]{}]*)\]|([-+.\w/]+))', re.DOTALL)
 _ESCAPE = re.compile(r'\\(?:\\|"|/|n(?![a-z])|u([0-9a-fA-F]{4}))')
 _TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
@@ -45,7 +43,9 @@ _CHANGED = re.compile(  # words that make a number another one
 )
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _CHOICE = re.compile(r"\(([A-J])\)|(?<![A-Za-z0-9'’])([B-HJ])(?![A-Za-z0-9'’])")
-_CLAUSE_END = re.compile(r"[;，；]|,(?!\d{3})(?=\s+[a-z]{2})|\s(?:because|since|as|but|not|instead|rather|where|which)\b")
+_CLAUSE_END = re.compile(
+    r"[;，；]|,(?!\d{3})(?=\s+[a-z]{2})|\s(?:because|since|as|but|not|instead|rather|where|which)\b"
+)
 _SENTENCE_END = re.compile(r"\n|。|[.!?](?=\s|[*_)\"]*$)", re.MULTILINE)
 # What cannot end an English sentence: after one of these the response was cut off.
 _OPEN_SIGNS = frozenset("-+=*/^<>,:;({[\\&×·")
@@ -245,7 +245,7 @@ def _closing(response: str) -> str | None:
 
 
 def _with_change(line: str, match: re.Match) -> str:
-    """An expression without what leads to it (`5 + 4 = 9` is 9), and with a word that changes its value (`5 million`)."""
+    """An expression without what leads to it (`5 + 4 = 9` is 9), with a word that changes its value (`5 million`)."""
     text = match[0]
     changed = _CHANGED.match(line, match.end())
     if text.count("=") == 1 or ("=" in text and " or " not in text and " and " not in text and "," not in text):

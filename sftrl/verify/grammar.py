@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from sftrl.verify.tokens import ACCENTS, DOLLAR, PREFIXES, WORD_NUMBERS, Unreadable, tokenize
 from sftrl.verify.trees import INFINITY, NEGATIVE, over, times
-from sftrl.verify.units import DEGREE, MULTIPLES, MONEY, PERCENT, read_unit
+from sftrl.verify.units import DEGREE, MONEY, MULTIPLES, PERCENT, read_unit
 
 MAX_DEPTH = 30  # nested brackets; each costs a dozen Python frames
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in", r"\approx"}
@@ -27,10 +27,9 @@ _FACTORS = {"(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil",
 _FENCES = {"|": ("|", "abs"), r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
 _CLOSING = (")", "]", r"\}")
 # A whole answer in words that is a set.
-_PHRASES = dict.fromkeys(["no solution", "no solutions", "no real solution", "no real solutions", "empty set"], ("empty",))
-_PHRASES |= dict.fromkeys(["all real numbers", "all reals", "any real number", "the set of all real numbers"], ("reals",))
-_PHRASES |= dict.fromkeys(["all real x", "all real values", "all real values of x", "real numbers"], ("reals",))
 _WORDS = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{([A-Za-z $]*)\}|[A-Za-z ]+")
+_EMPTY = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?|(?:the )?empty set")
+_REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
 
 
 @lru_cache(maxsize=8192)
@@ -38,8 +37,8 @@ def readings(text: str) -> tuple[tuple, ...]:
     """The trees that a cleaned answer may mean, the likeliest first; empty if it is not in the grammar."""
     if words := _WORDS.fullmatch(text):
         phrase = " ".join((words[1] or text).lower().replace("$", " ").split())
-        if phrase in _PHRASES:
-            return (_PHRASES[phrase],)
+        if _EMPTY.fullmatch(phrase) or _REALS.fullmatch(phrase):
+            return (("empty",) if _EMPTY.fullmatch(phrase) else ("reals",),)
     choices = [(False, False)]
     if re.search(r"\d,\d{3}(?!\d)", text):
         choices.append((True, False))
@@ -84,10 +83,10 @@ class _Parser:
 
     def follows(self, *signs: object) -> bool:
         """Take these values if they come next, all of them."""
-        if all(self.value(i) == sign for i, sign in enumerate(signs)):
-            self.at += len(signs)
-            return True
-        return False
+        if self.value() != signs[0] or any(self.value(i) != sign for i, sign in enumerate(signs)):
+            return False
+        self.at += len(signs)
+        return True
 
     def next(self) -> object:
         if self.kind() is None:
@@ -174,7 +173,7 @@ class _Parser:
             elif self.starts_factor():
                 if self.kind() == "num" and self.kind(-1) == "num":
                     raise Unreadable("two numbers side by side")
-                mixed = left[0] == "num" and left[1].denominator == 1 and self.is_op(r"\frac") and self.kind(-1) == "num"
+                mixed = self.kind(-1) == left[0] == "num" and left[1].denominator == 1 and self.is_op(r"\frac")
                 part = self.power()
                 if mixed and part[0] == "/" and part[1][0] == part[2][0] == "num":
                     if not 0 < part[1][1] < part[2][1]:
@@ -201,7 +200,7 @@ class _Parser:
         base = self.postfix()
         if not self.follows("^"):
             return base
-        if self.follows("°") or self.follows(r"\circ") or self.follows("{", "°", "}") or self.follows("{", r"\circ", "}"):
+        if any(self.follows(*signs) for signs in (("°",), (r"\circ",), ("{", "°", "}"), ("{", r"\circ", "}"))):
             return ("unit", base, DEGREE)
         exponent = self.script()
         if exponent == ("sym", "'"):
@@ -220,19 +219,17 @@ class _Parser:
 
     def postfix(self) -> tuple:
         value = self.atom()
-        while True:
-            if self.follows("!"):
+        while self.is_op("!", "%", "°", "_", "'"):
+            sign = self.next()
+            if sign == "!":
                 value = ("fn", "factorial2" if self.follows("!") else "factorial", (value,))
-            elif self.follows("%"):
-                value = ("unit", value, PERCENT)
-            elif self.follows("°"):
-                value = ("unit", value, DEGREE)
-            elif self.follows("_"):
+            elif sign == "_":
                 value = self.subscript(value)
-            elif value[0] == "sym" and self.follows("'"):
-                value = ("sym", value[1] + "'")
+            elif sign == "'":
+                value = ("sym", self.name(value) + "'")
             else:
-                return value
+                value = ("unit", value, PERCENT if sign == "%" else DEGREE)
+        return value
 
     # -- what stands alone
 

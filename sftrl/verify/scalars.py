@@ -156,7 +156,7 @@ def _numerator(tree: tuple, point: dict[str, Fraction]) -> Fraction:
 
 
 def _over(tree: tuple, point: dict[str, Fraction]) -> tuple[Fraction, Fraction]:
-    """Numerator and denominator of a tree at a point, as polynomials: nothing is cancelled that is not written twice."""
+    """Numerator and denominator of a tree at a point, as polynomials."""
     kind = tree[0]
     if kind == "+":
         top, bottom = Fraction(0), Fraction(1)

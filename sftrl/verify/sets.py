@@ -8,7 +8,7 @@ import functools
 import itertools
 
 from sftrl.verify.scalars import CLOSE
-from sftrl.verify.trees import INFINITY, symbols, times, NEGATIVE
+from sftrl.verify.trees import INFINITY, NEGATIVE, symbols, times
 from sftrl.verify.values import NoValue, numeric
 
 _INFINITE = {INFINITY: 1, times(NEGATIVE, INFINITY): -1}

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from sftrl.verify.scalars import equal, proportional, same_zeros
 from sftrl.verify.sets import is_real_set, same_set
-from sftrl.verify.trees import INFINITY, expanded, less, renamed, symbols, times, variables
+from sftrl.verify.trees import INFINITY, expanded, kinds, less, renamed, symbols, times, variables
 from sftrl.verify.units import split_unit, unit_factors
 from sftrl.verify.values import NoValue, TooLarge, exact, numeric
 
@@ -25,11 +25,12 @@ MAX_SET = 40  # items of a set: each is compared with each
 def same(gold: tuple, answer: tuple, kind: str | None = None, tolerance: float | None = None) -> bool | None:
     """Compare gold and answer trees; `kind` is the answer type. Raises TooLarge if a value is out of bounds."""
     try:
-        return _same(expanded(gold), expanded(answer), kind, tolerance)
+        found = _same(expanded(gold), expanded(answer), kind, tolerance)
     except TooLarge:
         raise
     except (NoValue, RecursionError):
-        return None
+        found = None
+    return False if found is None and variables(answer) and not variables(gold) else found  # u(t, x) is not 0
 
 
 def _same(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None, strict: bool = False) -> bool | None:
@@ -43,7 +44,7 @@ def _same(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None,
         return _same_relation(gold, answer, kind, tolerance, strict)
     if "ratio" in (gold[0], answer[0]):
         return _same_ratio(gold, answer)
-    if "base" in (gold[0], answer[0]):
+    if "base" in kinds(gold) | kinds(answer):
         return False  # equal ones are equal trees: another base is another numeral, and no base is another number
     if {gold[0], answer[0]} & {"group", "list", "matrix"}:
         return _same_collection(gold, answer, kind, tolerance)
@@ -194,8 +195,12 @@ def _same_rounded(tree: tuple, other: tuple, tolerance: float | None, strict: bo
     values = [rounded] if variables(value) else [value, rounded]
     if len(values) == 2 and not _within(value, rounded, ROUNDING):
         return False
-    return _any([_same(other, side, None, tolerance, strict) if turned else _same(side, other, None, tolerance, strict)
-                 for side in values])
+    return _any(
+        [
+            _same(other, side, None, tolerance, strict) if turned else _same(side, other, None, tolerance, strict)
+            for side in values
+        ]
+    )
 
 
 def _same_assignment(gold: tuple, answer: tuple, tolerance: float | None, strict: bool) -> bool | None:
@@ -248,6 +253,8 @@ def _same_collection(gold: tuple, answer: tuple, kind: str | None, tolerance: fl
         return _unordered(_distinct(gold_items), _distinct(items), tolerance)
     if kind == "tuple":
         return _in_order(gold_items, items, tolerance)
+    if gold[0] == "list" and gold[2] == "or" and answer[0] != "list" and len(_distinct(gold_items)) == 1:
+        return _same(gold_items[0], answer, kind, tolerance)  # 0.5 or 1/2
     if gold[0] == "list" and answer[0] != "group":
         return _unordered(gold_items, items, tolerance)
     if gold[0] == answer[0] == "group" and len(gold_items) == len(items) == 2 and gold[1] != answer[1]:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from sftrl.verify.units import UNIT_WORDS
+from sftrl.verify.units import UNIT_WORDS, names
 
 MAX_TOKENS = 400
 MAX_DIGITS = 400  # of a number: int() of more is slow, and no answer has them
@@ -65,12 +65,10 @@ _PLAIN = {
 _SKIPPED = {r"\!", r"\,", r"\/", "`", r"\mathbf", r"\boldsymbol", r"\bm", r"\mathcal", r"\cancel", r"\angle"}
 _SKIPPED |= {r"\triangle", r"\mathit"}
 ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat", r"\overline"}
-_FUNCTIONS = set(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt gcd lcm max min".split()
-)
-_SYMBOLS = set(
+_FUNCTIONS = names("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt gcd lcm max min")
+_SYMBOLS = names(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi det dim deg".split()
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi det dim deg"
 )
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -79,16 +77,16 @@ _UNITS = (
 _TENS = "thirty forty fifty sixty seventy eighty ninety"
 WORD_NUMBERS = {word: Fraction(i) for i, word in enumerate(_UNITS.split())}
 WORD_NUMBERS |= {word: Fraction(10 * i) for i, word in enumerate(_TENS.split(), 3)}
-_SHORT_WORDS = set(
+_SHORT_WORDS = names(
     "odd yes all any red may none left up low high set new old tie the answer is equals so thus hence final total both "
     "just not no if when where for with more less than mod base half dozen plus minus over to but some every are be in "
-    "hot dog cat egg car bag box pie cup kid boy girl man men way day pen toy bus sq pct per of".split()
+    "hot dog cat egg car bag box pie cup kid boy girl man men way day pen toy bus sq pct per of"
 )
-PREFIXES = set("the answer is equals therefore so thus hence either final total both just".split())
+PREFIXES = names("the answer is equals therefore so thus hence either final total both just")
 
 
 def clean(text: str) -> str:
-    """Drop what carries no meaning: invisible characters, delimiters, spacing, colour, a closing full stop or `\\\\`."""
+    """Drop what carries no meaning: invisible characters, delimiters, spacing, colour, a closing stop or `\\\\`."""
     if not text.isascii():
         text = "".join(_UNICODE.get(c, c) for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in "\t\n")
         text = unicodedata.normalize("NFKC", text)
@@ -172,8 +170,8 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
 def _letters(letters: str, following: str) -> list[tuple[str, object]]:
     if letters in _FUNCTIONS and (letters != "min" or following in ("(", "{", "\\")):  # `5 min` is a time
         return [("fn", letters)]
-    if letters == "pi":
-        return [("sym", "pi")]
+    if letters == "pi" or (len(letters) > 2 and letters in _SYMBOLS):
+        return [("sym", letters)]
     if letters in ("inf", "infty", "infinity", "oo"):
         return [("op", r"\infty")]
     known = letters in ("or", "and") or letters in WORD_NUMBERS or letters.lower() in _SHORT_WORDS

@@ -1,6 +1,6 @@
-r"""What an answer is read as: nested tuples, the first item the kind of node.
+r"""What an answer is read as: nested tuples, the first item the kind.
 
-`num` (a Fraction), `sym` (a name), `+` and `*` (terms), `/` and `^` (two), `fn` (name, arguments), `unit` (value, Unit),
+`num` (a Fraction), `sym` (name), `+` and `*` (terms), `/` and `^` (two), `fn` (name, arguments), `unit` (value, Unit),
 `group` (brackets, items), `matrix` (rows), `union meet minus` (two sets), `rel` (sides, signs), `list` (items, joint),
 `pm` (sign, term), `ratio` (terms), `base` (digits, base), `inf`, `reals`, `empty`. Here is what is done to any tree; a
 Unit is no plain tuple, and a leaf to all of it.

@@ -1,14 +1,19 @@
 """Units: a table of those that occur in benchmarks, and how the words after a number are read.
 
 A unit is a size and its dimensions, as ((name, power), ...). What is not in the table counts only if it names things
-(`12 apples`, `16 right-handed boys`): its own dimension. Any other word after a number (`3 fourths`, `5 wrong`) is not a
-unit. Sizes are exact; dollars, percent and calendar months are dimensions of their own.
+(`12 apples`, `16 right-handed boys`): its own dimension. Any other word after a number (`3 fourths`, `5 wrong`) is
+no unit. Sizes are exact; dollars, percent and calendar months are dimensions of their own.
 """
 
 import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
+
+
+def names(text: str) -> frozenset[str]:
+    """A vocabulary, written as a line of words."""
+    return frozenset(text.split())
 
 
 class Unit(NamedTuple):
@@ -59,16 +64,18 @@ UNIT_WORDS = {word + s for word in _KNOWN if len(word) > 1 for s in ("", "s")} -
 MULTIPLES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 MULTIPLES |= {f"{word}s": size for word, size in MULTIPLES.items()}
 # Words that make a number another value, a condition or a comment: no phrase with one of them is a unit.
-_NOT_UNITS = set(
-    "not no non none if when where for with otherwise more less fewer than least most mod modulo base half halves dozen "
-    "dozens score scores gross lakh lakhs crore crores plus minus over to but some any all every is are be because since "
-    "which that wait then tens ones hundreds thousands third thirds quarter quarters squared cubed factorial wrong "
-    "incorrect false true right correct maybe perhaps or and about approximately roughly divided multiplied".split()
+_NOT_UNITS = names(
+    "not no non none if when where for with otherwise more less fewer than least most mod modulo base half halves "
+    "dozen dozens score scores gross lakh lakhs crore crores plus minus over to but some any all every is are be "
+    "because since which that wait then tens ones hundreds thousands third thirds quarter quarters squared cubed "
+    "factorial wrong incorrect false true right correct maybe perhaps or and about approximately roughly divided "
+    "multiplied"
 )
 _ORDINAL = re.compile(r"\w*(?:[a-z]th|illion)s?")  # fourths, quadrillions
-_IRREGULAR = set("men women children people feet teeth mice geese sheep fish deer dice units ways pm am".split())
+_IRREGULAR = names("men women children people feet teeth mice geese sheep fish deer dice units ways pm am")
 _FILLER = re.compile(
-    r"\s+(?:in (?:total|all)|altogether|total|overall|left(?: over)?|remaining|each|apart|away|long|tall|wide|high|old|of age)$"
+    r"\s+(?:in (?:total|all)|altogether|total|overall|left(?: over)?|remaining|each|apart|away|long|tall|wide|high"
+    r"|old|of age)$"
 )
 _POWER = re.compile(r"(.+?)\s*\^\s*(-?\d)")
 _PREFIX_POWERS = {"square": 2, "squared": 2, "sq": 2, "sq.": 2, "cubic": 3, "cubed": 3, "cu": 3}
