@@ -27,7 +27,7 @@ _LED = re.compile(
     r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
     re.DOTALL,
 )
-_LABELS = re.compile(r"(?<![A-Za-z(])\(?([A-J])(?:[).:](?=\s)|\))")
+_LABELS = re.compile(r"(?:^|[\s,;])\(?([A-H])[).:](?=\s)")
 _WORD = re.compile(r"[^\W\d_]{3,}|^[Nn]o$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
@@ -168,12 +168,14 @@ def _letter(text: str) -> str | None:
     return match[1] if match else None
 
 
-def _leading_letter(text: str) -> str | None:
+def _leading_letter(text: str, options: tuple[str, ...] = ()) -> str | None:
     """The letter of `C. 5 apples` or `Option C`; None where other options are named too."""
     match = _LED.fullmatch(_unwrapped(text))
-    if not match or len(set(_LABELS.findall(text))) > 1:
+    if not match:
         return None
-    return match[1] or match[2] or match[3]
+    letter = match[1] or match[2] or match[3]
+    named = set(_LABELS.findall(text)) - {letter}
+    return None if named and not text.endswith(tuple(map(clean, options))) else letter
 
 
 def _head(text: str) -> str:
@@ -216,8 +218,7 @@ def _compare_choice(gold: str, answer: str | None, options: tuple[str, ...] | No
             written = [fold(_squeezed(clean(option))) for option in options]
             if fold(_squeezed(answer)) in written:
                 return _status(written[index] == fold(_squeezed(answer)))
-    letter = letter.upper()
-    letter = letter or _leading_letter(answer) or ""
+    letter = letter.upper() or _leading_letter(answer, options or ()) or ""
     if letter and (options is None or ord(letter) - ord("A") < len(options)):
         return _status(letter == gold_letter)
     if options is None:

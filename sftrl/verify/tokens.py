@@ -35,7 +35,10 @@ _SPACING = re.compile(
 )
 _ALIGNED = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 _THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\!\s*,\s*|\{,\s*\}\s*)(?=\d{3}(?!\d))")
-_REPEATING = re.compile(r"(?<![\d.])(\d{0,50})\.(\d{0,50})\\(?:overline|bar|dot)\s*\{?(\d{1,50})\}?")
+_REPEATING = re.compile(
+    r"(?<![\d.])(\d{0,50})\.(\d{0,50})"
+    r"(?:\\(?:overline|bar)\s*\{?(\d{1,50})\}?|\\dot\s*\{?(\d)\}?(?:(\d{0,50})\\dot\s*\{?(\d)\}?)?)"
+)
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = (
@@ -94,7 +97,7 @@ def clean(text: str) -> str:
         if _ALIGNED.search(text):
             text = re.sub(r"\\\\\s*&?\s*(=?)", lambda m: "=" if m[1] else ", ", text).replace("&", " ")
         text = _THOUSANDS.sub("", text).replace("\\!", "")
-        text = _REPEATING.sub(_as_fraction, _FRACTION.sub(r"\\frac", text))
+        text = _FRACTION.sub(r"\\frac", text)
         text = _SPACING.sub(" ", text)
     elif "~" in text or "$$" in text:
         text = _SPACING.sub(" ", text)
@@ -114,7 +117,8 @@ def _without_dollars(text: str) -> str:
 
 def _as_fraction(match: re.Match) -> str:
     """`0.1\\overline{6}` as a quotient."""
-    whole, fixed, repeated = match.groups()
+    whole, fixed, *parts = match.groups(default="")
+    repeated = "".join(parts)
     scale, nines = 10 ** len(fixed), 10 ** len(repeated) - 1
     value = Fraction(int(whole + fixed or 0) * nines + int(repeated), scale * nines)
     return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
@@ -125,6 +129,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
     found: list[tuple] = []
     depth = 0
     position = 0
+    text = _REPEATING.sub(_as_fraction, text) if "\\" in text else text
     while match := _TOKEN.search(text, position):
         position = match.end()
         worded, number, exponent, command, letters, sign = match.groups()
