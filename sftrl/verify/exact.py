@@ -104,7 +104,8 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         if not any(_COMPUTED.search(text) for text in (gold, answer)) or _RELATION.search(gold + answer):
             if gold_trees:
                 return "unparseable_response"
-            return "incorrect" if _words(gold) or _UNREAD.search(gold) else "unparseable_gold"
+            named = _words(gold) or _WRAPPED.fullmatch(gold) or _UNREAD.search(gold)
+            return "incorrect" if named else "unparseable_gold"
     return None
 
 

@@ -158,7 +158,12 @@ class _Parser:
             sign = self.next() if self.is_op("+", "-", r"\pm", r"\mp") else "+"
             term = self.product()
             terms.append(term if sign == "+" else times(NEGATIVE, term) if sign == "-" else ("pm", sign, term))
-        return terms[0] if len(terms) == 1 else ("+", tuple(terms))
+        if len(terms) == 1:
+            return terms[0]
+        *others, (kind, *parts) = terms
+        if kind == "unit" and all(term[0] != "unit" for term in others):  # 480 + 480 sqrt 3 feet
+            return ("unit", ("+", (*others, parts[0])), parts[1])
+        return ("+", tuple(terms))
 
     def product(self) -> tuple:
         left = self.signed()
@@ -269,9 +274,11 @@ class _Parser:
             return ("reals",) if name == "R" else ("sym", rf"\mathbb {name}")
         if value == r"\begin":
             return self.environment()
+        if value == r"\overline":
+            inner = self.argument()
+            return inner if inner[0] == "*" and all(map(self.name, inner[1])) else ("sym", self.name(inner))
         if value in ACCENTS:
-            name = self.name(self.argument())
-            return ("sym", name if value == r"\overline" else f"{value} {name}")
+            return ("sym", f"{value} {self.name(self.argument())}")
         raise Unreadable(f"{value!r}")
 
     def name(self, tree: tuple) -> str:
@@ -283,7 +290,7 @@ class _Parser:
         number = WORD_NUMBERS.get(word.lower())
         if number is not None:
             return ("num", number)
-        if self.value() in RELATIONS or (self.kind() is None and self.value(-2) in RELATIONS):
+        if len(word) == 1 or self.value() in RELATIONS or (self.kind() is None and self.value(-2) in RELATIONS):
             return ("sym", word)
         raise Unreadable(f"word {word!r}")
 
@@ -299,8 +306,8 @@ class _Parser:
                 exponent = self.script()
                 sign = "-" if exponent[0] == "*" else ""
                 words += f"^{sign}{exponent[-1][-1][1] if sign else exponent[1]}"
-            elif words and self.is_op("/", "*", ".", "-") and (self.kind(1) == "word" or self.is_op(".")):
-                words += self.next()
+            elif words and (self.follows(".") or (self.is_op("/", "*", "-") and self.kind(1) == "word")):
+                words += "" if self.value(-1) == "." else self.next()
             else:
                 break
         if self.kind() is not None and not (self.is_op(",", ";", ")", "]", "}", r"\}", *RELATIONS) or self.is_word()):

@@ -68,7 +68,7 @@ _NOT_UNITS = names(
     "not no non none if when where for with otherwise more less fewer than least most mod modulo base half halves "
     "dozen dozens score scores gross lakh lakhs crore crores plus minus over to but some any all every is are be "
     "because since which that wait then tens ones hundreds thousands third thirds quarter quarters squared cubed "
-    "factorial wrong incorrect false true right correct maybe perhaps or and about approximately roughly divided "
+    "factorial wrong incorrect false maybe perhaps or and about approximately roughly divided "
     "multiplied"
 )
 _ORDINAL = re.compile(r"\w*(?:[a-z]th|illion)s?")  # fourths, quadrillions
@@ -84,7 +84,7 @@ _PREFIX_POWERS = {"square": 2, "squared": 2, "sq": 2, "sq.": 2, "cubic": 3, "cub
 @lru_cache(maxsize=4096)
 def read_unit(words: str, one: bool) -> Unit | None:
     """The unit that the words after a number name, or None if they name none; after a `one`, things are singular."""
-    words = words.strip().replace(".", "")
+    words = re.sub(r"\b([ap]) m\b", r"\1m", words.strip())
     while words != (words := _FILLER.sub("", " " + words).strip()):
         pass
     if words in ("total", "in total", "in all", "altogether", "left", "remaining", "overall", "each", ""):
