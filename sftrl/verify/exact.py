@@ -23,11 +23,11 @@ _SIMPLE = re.compile(
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|textsc|emph|operatorname)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?")
 _LED = re.compile(
-    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*\S.*"
+    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*(\S.*)"
     r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
     re.DOTALL,
 )
-_LABELS = re.compile(r"(?:^|[\s,;])\(?([A-H])[).:](?=\s)")
+_LABELS = re.compile(r"(?:^|[\s,;)])\(?([A-H])[).:](?=[\s(]|$)")
 _WORD = re.compile(r"[^\W\d_]{3,}|^[Nn]o$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
@@ -174,9 +174,11 @@ def _leading_letter(text: str, options: tuple[str, ...] = ()) -> str | None:
     match = _LED.fullmatch(_unwrapped(text))
     if not match:
         return None
-    letter = match[1] or match[2] or match[3]
-    named = set(_LABELS.findall(text)) - {letter}
-    return None if named and not text.endswith(tuple(map(clean, options))) else letter
+    letter, rest = match[1] or match[2] or match[4], match[3] or ""
+    option = options[ord(letter) - ord("A")] if ord(letter) - ord("A") < len(options) else None
+    if option is not None and _squeezed(rest) == _squeezed(_unwrapped(clean(option))):
+        return letter
+    return None if set(_LABELS.findall(rest)) - {letter} else letter
 
 
 def _head(text: str) -> str:

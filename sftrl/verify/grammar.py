@@ -228,6 +228,8 @@ class _Parser:
             sign = self.next()
             if sign == "!":
                 value = ("fn", "factorial2" if self.follows("!") else "factorial", (value,))
+                if self.is_op("!"):
+                    raise Unreadable("!!!")
             elif sign == "_":
                 value = self.subscript(value)
             elif sign == "'":

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from sftrl.verify.scalars import equal, proportional, same_zeros
 from sftrl.verify.sets import is_real_set, same_set
+from sftrl.verify.tokens import SYMBOLS
 from sftrl.verify.trees import INFINITY, expanded, kinds, less, renamed, symbols, times, variables
 from sftrl.verify.units import split_unit, unit_factors
 from sftrl.verify.values import NoValue, TooLarge, exact, numeric
@@ -214,9 +215,14 @@ def _same_assignment(gold: tuple, answer: tuple, tolerance: float | None, strict
         if name[1][1] != gold_name[1][1] and symbols(gold_name[1][1]) & symbols(value):
             return False
         return _same(gold_value, renamed(value, name[1][1], gold_name[1][1]), None, tolerance)
-    if gold_name[0] == name[0] == "sym" and min(len(gold_name[1]), len(name[1])) == 1:
+    if gold_name[0] == name[0] == "sym" and not (_is_word(gold_name[1]) or _is_word(name[1])):
         return None if variables(gold_value) or variables(value) else False  # x = 5, y = 5
     return False if strict else _same(gold_value, value, None, tolerance) or None
+
+
+def _is_word(name: str) -> bool:
+    """`Volume` may be what `V` stands for."""
+    return len(name) > 2 and name.isalpha() and name not in SYMBOLS
 
 
 def _shortened(first: str, second: str) -> bool:

@@ -25,13 +25,13 @@ _UNICODE = {
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "’": "'", "′": "'", "²": "^2", "³": "^3", "½": r"\frac12 ",
     "¼": r"\frac14 ", "¾": r"\frac34 ", "€": r"\$", "£": r"\$", "¢": r"\text{ cents}", "\u00a0": " ", "…": r"\ldots ",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "，": ",", "\t": " ", "\n": " ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "✓": " ", "✔": " ", "✅": " ", "，": ",", "\t": " ", "\n": " ",
 }  # fmt: skip
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
     r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
     r"|(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\})(?![A-Za-z])\.?"
-    r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$|[✓✔✅]"
+    r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )
 _ALIGNED = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 _THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\!\s*,\s*|\{,\s*\}\s*)(?=\d{3}(?!\d))")
@@ -69,7 +69,7 @@ _SKIPPED = {r"\!", r"\,", r"\/", "`", r"\mathbf", r"\boldsymbol", r"\bm", r"\mat
 _SKIPPED |= {r"\triangle", r"\mathit"}
 ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat", r"\overline"}
 _FUNCTIONS = names("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt gcd lcm max min")
-_SYMBOLS = names(
+SYMBOLS = names(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega "
     "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi det dim deg"
 )
@@ -161,7 +161,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
             name = sign[1:] if sign[0] == "\\" else ""
             if sign in ("and", "or"):
                 found.append(("word", sign))
-            elif name in _SYMBOLS:
+            elif name in SYMBOLS:
                 found.append(("sym", name))
             elif name in _FUNCTIONS and name != "sqrt":
                 found.append(("fn", name))
@@ -175,7 +175,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
 def _letters(letters: str, following: str) -> list[tuple[str, object]]:
     if letters in _FUNCTIONS and (letters != "min" or following in ("(", "{", "\\")):  # `5 min` is a time
         return [("fn", letters)]
-    if letters == "pi" or (len(letters) > 2 and letters in _SYMBOLS):
+    if letters == "pi" or (len(letters) > 2 and letters in SYMBOLS):
         return [("sym", letters)]
     if letters in ("inf", "infty", "infinity", "oo"):
         return [("op", r"\infty")]

@@ -89,7 +89,7 @@ def read_unit(words: str, one: bool) -> Unit | None:
         pass
     if words in ("total", "in total", "in all", "altogether", "left", "remaining", "overall", "each", ""):
         return Unit(Fraction(1), ())
-    words = _SPEEDS.get(words, words)
+    words = _SPEEDS.get(words.lower(), words)
     over, _, under = words.replace(" per ", "/").partition("/")
     found = _product(over, one)
     below = _product(under, True) if under else Unit(Fraction(1), ())
@@ -128,7 +128,8 @@ def _product(words: str, one: bool) -> Unit | None:
 
 
 def _lookup(word: str) -> Unit | None:
-    for spelling in (word, word.lower(), word.lower().removesuffix("s")):
+    lower = word.lower() if len(word) > 2 else word  # M is no metre
+    for spelling in (word, lower, lower.removesuffix("s")):
         if spelling in _KNOWN:
             return _KNOWN[spelling]
     return None
@@ -136,20 +137,19 @@ def _lookup(word: str) -> Unit | None:
 
 def _things(words: str, one: bool) -> Unit | None:
     """A noun phrase that can be counted, by its head: `hot dogs`, `cups of flour`, `right-handed boys`."""
-    parts = re.sub(r"\w+-\s*\w+\s+", "", words.lower()).split()  # `right-handed`: some quality
-    for part in parts:
+    parts = re.sub(r"\w+-\s*\w+\s+", "", words).split()  # `right-handed`: some quality
+    for part in map(str.lower, parts):
         if part in _NOT_UNITS or not part.isalpha() or (_ORDINAL.fullmatch(part) and part not in ("month", "months")):
             return None
     stop = next((i for i, part in enumerate(parts) if part in ("of", "in", "on", "at", "by", "from")), len(parts))
     if not 0 < stop <= 4 or len(parts) > 8:
         return None
-    if known := _lookup(parts[stop - 1]):
-        return known if stop == 1 else None
     head = parts[stop - 1]
+    if known := _lookup(head):
+        return known if stop == 1 else None
+    head = head.lower()
     plural = head in _IRREGULAR or (head.endswith("s") and len(head) > 3 and head[-2] not in "sui")
-    if not plural and not one:
-        return None
-    return Unit(Fraction(1), ((head.removesuffix("s"), 1),))
+    return Unit(Fraction(1), ((head.removesuffix("s"), 1),)) if plural or one else None
 
 
 # -- comparing
