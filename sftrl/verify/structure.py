@@ -161,6 +161,8 @@ def _same_relation(gold: tuple, answer: tuple, kind: str | None, tolerance: floa
         value = found[1] if found else answer[1][-1]
         if not all(_same(value, side, None, None) for side in answer[1] if not symbols(side)):
             return False  # 7 = 5 is not 5
+        if not found and variables(value) & variables(*answer[1][:-1]):
+            return False  # x = 2x - 5 is still to be solved
         return _same(gold, value, None, tolerance)
     if not symbols(gold):
         return _same(gold[1][-1], answer, None, tolerance)
