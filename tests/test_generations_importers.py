@@ -15,7 +15,7 @@ from tiny import tiny_pair
 from sftrl.errors import InputError
 from sftrl.generations import Store, grade, import_samples, require_same_problems, summarise
 from sftrl.predict import decide, runs_table
-from sftrl.score import score_table
+from sftrl.stages.scores import score_table
 
 DATA = Path(__file__).parent / "data"
 GSM8K = DATA / "samples_gsm8k_cot_2025-06-01T10-20-30.123456.jsonl"

@@ -259,7 +259,7 @@ def test_another_setting_is_refused_before_sampling(tmp_path, folder, options, m
         ({"shard": 3, "of": 3}, "shard: 3"),
         ({"max_tokens": 250}, "long 0: a prompt of .* tokens and max_tokens 250 do not fit"),
         ({"problems": PROBLEMS.assign(answer="")}, "long 0: the gold answer ''"),
-        ({"model": "/no/such/folder"}, "model: /no/such/folder cannot be read"),
+        ({"model": "/no/such/folder"}, "/no/such/folder: no such folder"),
     ],
 )
 def test_slips_are_named_before_anything_is_written(tmp_path, folder, options, message):

@@ -45,7 +45,7 @@ def environment():
 @pytest.fixture(scope="module")
 def llm(folder, environment):
     """One engine for all tests that draw without a store: it takes many seconds to start."""
-    checkpoint = Checkpoint(model=str(folder), dtype="float32")
+    checkpoint = Checkpoint(model=str(folder))
     with started(checkpoint, Sampling(engine="vllm"), stop_ids=STOPS, context=128, seed=7) as one:
         yield one.args[0]
 
@@ -55,7 +55,8 @@ def drawn(llm, wanted, how, part_rows=1024):
 
 
 def test_greedy_equals_transformers(llm, folder):
-    model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
+    checkpoint = Checkpoint(model=str(folder))
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
     problems = pd.DataFrame([{"benchmark": "b", "id": str(i), "problem": f"{i} plus {i * i} is?"} for i in range(40)])
     greedy = decoding(temperature=0, max_tokens=40)
     ours = {r.request: r for r in draw_batch(model, requests(tokenizer, 1, problems), greedy, STOPS)}
@@ -71,7 +72,7 @@ def test_greedy_equals_transformers(llm, folder):
 
 
 def test_stops_and_seeds(llm, folder):
-    wanted = requests(load_tokenizer(folder), 20)
+    wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 20)
     first, again = ({r.request: r for r in drawn(llm, wanted, decoding(max_tokens=60), 50)} for _ in range(2))
     assert first.keys() == again.keys() == set(wanted)
     assert {response.finish_reason for response in first.values()} == {"stop", "length"}
@@ -84,7 +85,7 @@ def test_stops_and_seeds(llm, folder):
 
 def test_a_seed_for_the_shard_draws_from_the_same_distribution(llm, folder):
     """First tokens of either kind of seed, compared as two samples from one distribution; and no response twice."""
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(Checkpoint(model=str(folder)))
     first = {}
     for seed in (0, None):
         wanted = requests(tokenizer, 300, PROBLEMS.iloc[:4], seed)
@@ -99,14 +100,14 @@ def test_a_seed_for_the_shard_draws_from_the_same_distribution(llm, folder):
 
 
 def test_more_prompts_than_one_step_reads(llm, folder):
-    wanted = requests(load_tokenizer(folder), 60)
+    wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 60)
     assert sum(len(r.prompt) for r in wanted) > 4096  # seeded prompts cut in two have killed the CPU build
     found = [r.request for r in drawn(llm, wanted, decoding(max_tokens=3))]
     assert sorted(found, key=wanted.index) == wanted
 
 
 def test_what_an_interrupted_call_left_in_the_queue_is_dropped(llm, folder):
-    wanted = requests(load_tokenizer(folder), 40)
+    wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 40)
     batches = draw(llm, wanted, decoding(max_tokens=60), STOPS, 10)
     kept = next(batches)
     batches.close()  # as when a cell is interrupted

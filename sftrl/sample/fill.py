@@ -11,11 +11,11 @@ import pandas as pd
 from sftrl.chat import template_hash
 from sftrl.errors import InputError
 from sftrl.generations import Grader, Store, sample_seed, summarise
-from sftrl.models import load_tokenizer
+from sftrl.models import context_length, load_tokenizer, resolved_dtype, stop_ids
 from sftrl.recipes import Adaptive, Checkpoint, Sampling
 from sftrl.sample import local, vllm_engine
 from sftrl.sample.adaptive import allocate
-from sftrl.sample.checkpoint import describe, encode_prompts, hash_prompts
+from sftrl.sample.checkpoint import encode_prompts, hash_model, hash_prompts
 from sftrl.sample.requests import Request, Response
 from sftrl.sample.writer import Writer
 
@@ -66,9 +66,9 @@ def fill(
         progress: takes a line every half minute and at the end; None for silence.
 
     Raises:
-        InputError: a bad argument, an unknown one of vLLM's among them; a prompt that leaves no room for `max_tokens`;
-            a gold answer that cannot be read; a store of something else, or one that another process is filling; a
-            disk that is full.
+        InputError: a bad argument, an unknown one of vLLM's among them; a model that is not there; a prompt that leaves
+            no room for `max_tokens`; a gold answer that cannot be read; a store of something else, or one that another
+            process is filling; a disk that is full.
     """
     adaptive = sampling.adaptive
     if n < 1:
@@ -81,19 +81,17 @@ def fill(
     version = engine.version(sampling)
     grader = Grader(problems, workers=workers, timeout=timeout)
     grader.check_golds()
-    known = describe(checkpoint)
-    tokenizer = load_tokenizer(checkpoint.model, checkpoint.revision)
-    if not (stop_ids := known.stop_ids | {tokenizer.eos_token_id} - {None}):
-        raise InputError(f"{checkpoint.model}: neither tokenizer nor model has an EOS token")
+    tokenizer = load_tokenizer(checkpoint)
+    ends = stop_ids(checkpoint, tokenizer)
     key = {
-        "model": known.hash,
-        "dtype": known.dtype,
+        "model": hash_model(checkpoint),
+        "dtype": resolved_dtype(checkpoint),
         "template": template_hash(tokenizer),
         "benchmarks": hash_prompts(problems),
-        "sampling": sampling.distribution | {"stop_ids": sorted(stop_ids), "seed": seed},
+        "sampling": sampling.distribution | {"stop_ids": list(ends), "seed": seed},
     }
     mine = problems.iloc[shard::of]
-    prompts = encode_prompts(tokenizer, mine, sampling.max_tokens, known.context)
+    prompts = encode_prompts(tokenizer, mine, sampling.max_tokens, context_length(checkpoint))
     drawn = Drawn()
     with (
         Store.open(folder, key, shard=shard, of=of, by=version) as store,
@@ -108,9 +106,9 @@ def fill(
             if total and not draw:  # the model is loaded only where something is missing
                 draw = running.enter_context(
                     engine.started(
-                        checkpoint.model_copy(update={"dtype": known.dtype}),
+                        checkpoint,
                         sampling,
-                        stop_ids=stop_ids,
+                        stop_ids=ends,
                         context=max(map(len, prompts.values())) + sampling.max_tokens,
                         # Never the same twice: what one call has drawn, the next one must not draw again.
                         seed=sample_seed(seed, "shard", f"{shard}-of-{of}", store.next_part),

@@ -33,7 +33,7 @@ def started(
     checkpoint: Checkpoint, sampling: Sampling, *, stop_ids: Collection[int], context: int, seed: int
 ) -> Iterator[Draw]:
     """Load the model; `context` and `seed` are for engines that must know them beforehand."""
-    model = load_model(checkpoint.model, checkpoint.revision, checkpoint.dtype).eval()
+    model = load_model(checkpoint).eval()
     yield functools.partial(
         draw, model, decoding=sampling.decoding, stop_ids=stop_ids, batch_tokens=sampling.batch_tokens
     )

@@ -12,6 +12,7 @@ import difflib
 import functools
 import gc
 import itertools
+import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sftrl.errors import InputError
+from sftrl.models import is_adapter, merge_adapter, resolved_dtype
 from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.sample.requests import Draw, Request, Response
 
@@ -63,7 +65,7 @@ def started(
     """Start vLLM on a model; when the block ends, its processes are gone and the GPU's memory is free.
 
     Args:
-        checkpoint: with a `dtype` by name, since vLLM's `auto` is not the checkpoint's own.
+        checkpoint: loaded in its own precision, of which vLLM's `auto` has another idea; an adapter is merged first.
         context: the longest prompt and response together, in tokens.
         seed: of the whole engine, for samples without a seed of their own.
 
@@ -79,7 +81,7 @@ def started(
         ) from None
     settings = {
         "revision": checkpoint.revision,
-        "dtype": checkpoint.dtype,
+        "dtype": resolved_dtype(checkpoint),
         "max_model_len": context,
         "tensor_parallel_size": sampling.tensor_parallel_size,
         "seed": seed % 2**32,  # numpy takes no more
@@ -90,13 +92,17 @@ def started(
         # vLLM 0.31 dies there if a seeded prompt is read in two pieces: "CPU Generator does not use offset".
         settings["enable_chunked_prefill"] = False
         settings["max_num_batched_tokens"] = max(4096, context)
-    llm = LLM(checkpoint.model, **settings | sampling.vllm)
-    try:
-        yield functools.partial(draw, llm, decoding=sampling.decoding, stop_ids=stop_ids)
-    finally:
-        llm.llm_engine.engine_core.shutdown()
-        del llm
-        gc.collect()
+    with tempfile.TemporaryDirectory() as merged:
+        if is_adapter(checkpoint):
+            checkpoint = merge_adapter(checkpoint, merged)
+            settings["revision"] = None
+        llm = LLM(checkpoint.model, **settings | sampling.vllm)
+        try:
+            yield functools.partial(draw, llm, decoding=sampling.decoding, stop_ids=stop_ids)
+        finally:
+            llm.llm_engine.engine_core.shutdown()
+            del llm
+            gc.collect()
 
 
 def draw(

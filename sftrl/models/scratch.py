@@ -1,18 +1,16 @@
-"""Models and tokenizers: loaded from a folder or the hub, or, for the tiny families, built from scratch.
+"""Tiny families: a tokenizer and a model with fresh weights, built rather than loaded.
 
 A tiny family is an ordinary `transformers` architecture at a few hundred thousand parameters. Saved, it is an ordinary
 Hugging Face folder, which vLLM, TRL and other tools load as they would any model.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     MistralConfig,
     PreTrainedModel,
@@ -20,12 +18,10 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
-from transformers.utils import logging as transformers_logging
 
-from sftrl.errors import InputError
+from sftrl.recipes import HEAD_DIM, Scratch
 
 ARCHITECTURES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen3": Qwen3Config}
-HEAD_DIM = 32  # the smallest that vLLM's CPU attention takes
 
 # One user turn and one assistant turn; the response ends in the EOS token, `<|end|>`.
 CHAT_TEMPLATE = (
@@ -70,53 +66,23 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def build_model(
-    architecture: str, tokenizer: PreTrainedTokenizerBase, *, hidden_size: int, layers: int, context: int, seed: int
-) -> PreTrainedModel:
-    """Build a tiny causal language model with fresh weights.
-
-    Args:
-        architecture: `llama`, `mistral` or `qwen3`.
-        hidden_size: a multiple of 32, the width of an attention head.
-        context: the longest sequence, in tokens.
-
-    Raises:
-        InputError: an unknown architecture, or a hidden size that is no multiple of 32.
-    """
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"architecture: {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
-    if hidden_size % HEAD_DIM:
-        raise InputError(f"hidden_size: {hidden_size} is not a multiple of {HEAD_DIM}")
-    config = ARCHITECTURES[architecture](
+def build_model(recipe: Scratch, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
+    """Build a tiny causal language model with fresh weights, in float32."""
+    config = ARCHITECTURES[recipe.architecture](
         vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=8 * hidden_size // 3,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden_size // HEAD_DIM,
-        num_key_value_heads=hidden_size // HEAD_DIM,
+        hidden_size=recipe.hidden_size,
+        intermediate_size=8 * recipe.hidden_size // 3,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.hidden_size // HEAD_DIM,
+        num_key_value_heads=recipe.hidden_size // HEAD_DIM,
         head_dim=HEAD_DIM,
-        max_position_embeddings=context,
+        max_position_embeddings=recipe.context,
         tie_word_embeddings=True,
         # The usual 0.02 suits widths in the thousands; at this width it starves the first layers of signal.
-        initializer_range=hidden_size**-0.5,
+        initializer_range=recipe.hidden_size**-0.5,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config)
-
-
-def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a folder or the hub, with a padding token and left padding, as sampling needs."""
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, padding_side="left")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def load_model(path: str | Path, revision: str | None = None, dtype: str = "auto") -> PreTrainedModel:
-    """Load a causal language model from a folder or the hub, on the GPU where there is one."""
-    transformers_logging.disable_progress_bar()  # a bar of loaded weights is noise in a log and in a notebook
-    model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
