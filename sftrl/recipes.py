@@ -106,31 +106,86 @@ class ExampleSource(Source):
     source: Annotated[str, Field(min_length=1)]
 
 
+class Lora(Recipe):
+    """Low-rank adapters in the place of full training; what is saved is the merged model."""
+
+    rank: Count = 16
+    alpha: Rate = 32.0  # the update is scaled by alpha / rank
+    targets: Annotated[list[str], Field(min_length=1)] | None = None  # such as q_proj; None: all but the LM head
+
+
+# mixed: float32 weights, computed with in bfloat16. auto: mixed on a GPU, float32 on a CPU. bfloat16: without float32
+# masters, refused where a step at the peak rate would leave most weights as they are; bfloat16-stuck: all the same.
+Precision = Literal["auto", "float32", "mixed", "bfloat16", "bfloat16-stuck"]
+
+# Arguments of TRL's trainers that the recipes decide, or on which saving and resuming rest.
+TRAINER_OWNED = {
+    "bf16", "data_seed", "fp16", "gradient_accumulation_steps", "learning_rate", "load_best_model_at_end",
+    "logging_steps", "logging_strategy", "lr_scheduler_type", "max_steps", "model_init_kwargs", "num_train_epochs",
+    "output_dir", "per_device_train_batch_size", "remove_unused_columns", "resume_from_checkpoint", "run_name",
+    "save_only_model", "save_steps", "save_strategy", "save_total_limit", "seed", "weight_decay",
+}  # fmt: skip
+SFT_OWNED = TRAINER_OWNED | {
+    "dataset_kwargs", "eval_packing", "max_length", "packing", "packing_strategy", "padding_free", "warmup_steps",
+}  # fmt: skip
+GRPO_OWNED = TRAINER_OWNED | {
+    "beta", "generation_batch_size", "max_completion_length", "num_generations", "temperature", "use_vllm", "vllm_mode",
+}  # fmt: skip
+
+
 class Sft(Recipe):
     """Supervised fine-tuning. `trl` holds further arguments of TRL's SFTConfig, none that a key here decides."""
 
     learning_rate: Rate = 1.0e-5
-    batch_size: Count = 32
-    micro_batch: Count = 32
+    batch_size: Count = 32  # examples an optimizer step, over all processes
+    micro_batch: Count | None = None  # of them at a time on a device; None: `sftrl.train.arguments.micro_batch`
+    packing: bool = False  # a micro batch as one row without padding; the loss is the same
     scheduler: str = "cosine"
     warmup_ratio: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_length: Count = 512
+    precision: Precision = "auto"
+    lora: Lora | None = None
     trl: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _each_key_once(self):
+        refuse_shadowed(self, SFT_OWNED)
+        return self
 
 
 class Grpo(Recipe):
     """GRPO with a 0/1 reward. `trl` holds further arguments of TRL's GRPOConfig, none that a key here decides."""
 
-    steps: Count
+    steps: Count | None = None  # optimizer steps, or:
+    epochs: Count | None = None  # passes over the problems
     learning_rate: Rate = 1.0e-6
     scheduler: str = "linear"
     prompts_per_step: Count = 24
     group_size: Annotated[int, Field(ge=2)] = 8
-    micro_batch: Count | None = None
+    micro_batch: Count | None = None  # rollouts at a time on a device; None: `sftrl.train.arguments.micro_batch`
     temperature: Rate = 1.0
     max_tokens: Count = 128
+    rollouts: Literal["transformers", "colocate", "server"] = "transformers"  # the last two are vLLM's
+    precision: Precision = "auto"
+    lora: Lora | None = None
     trl: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _each_key_once(self):
+        refuse_shadowed(self, GRPO_OWNED)
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either 'steps' or 'epochs'")
+        return self
+
+
+class Compute(Recipe):
+    """Where a training runs. Of these, no key changes what is computed but by the order of additions."""
+
+    processes: Count = 1  # each with a GPU of its own, where there are GPUs
+    # TRL's own accelerate configuration of that name; None: data parallel
+    accelerate: Literal["multi_gpu", "fsdp1", "fsdp2", "zero1", "zero2", "zero3"] | None = None
+    save_minutes: Rate = 30.0  # between two checkpoints to resume from
 
 
 class Decoding(Recipe):
@@ -155,18 +210,72 @@ class Adaptive(Recipe):
         return 2 * self.k
 
 
+# Arguments of vLLM's engine that a key of a recipe, or the problems at hand, decide.
+VLLM_OWNED = ("model", "tokenizer", "revision", "dtype", "seed", "max_model_len", "tensor_parallel_size")
+# Arguments of vLLM's engine that say where and how fast it computes: any other may change what a sample looks like.
+VLLM_PLACEMENT = {
+    "async_scheduling",
+    "block_size",
+    "compilation_config",
+    "cpu_offload_gb",
+    "cudagraph_capture_sizes",
+    "disable_custom_all_reduce",
+    "disable_log_stats",
+    "distributed_executor_backend",
+    "download_dir",
+    "enable_chunked_prefill",
+    "enable_expert_parallel",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "max_cudagraph_capture_size",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "max_parallel_loading_workers",
+    "num_gpu_blocks_override",
+    "pipeline_parallel_size",
+    "trust_remote_code",
+}
+
+
 class Sampling(Decoding):
-    """How a store is filled: by which engine, and how. Of these, only the decoding and the engine choose samples."""
+    """How a store is filled: by which engine, and how."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
+    # A seed for each sample is exact whatever is resumed; one for a shard is faster with vLLM, which draws row by row
+    # where each row has its own.
+    seeds: Literal["sample", "shard"] = "sample"
     batch_tokens: Count = 65_536  # prompts and responses that the transformers engine holds at once
     tensor_parallel_size: Count = 1  # GPUs that share the weights, with vLLM
+    vllm: dict[str, Any] = {}  # further arguments of vLLM's engine, by vLLM's names
     adaptive: Adaptive | None = None
+
+    @model_validator(mode="after")
+    def _of_one_engine(self):
+        twice = [name for name in VLLM_OWNED if name in self.vllm]
+        if twice:
+            raise ValueError(f"vllm.{twice[0]}: set by a key of its own, or by the problems; leave it out here")
+        if self.engine != "vllm":
+            for name in ("seeds", "tensor_parallel_size", "vllm"):
+                if getattr(self, name) != Sampling.model_fields[name].default:
+                    raise ValueError(f"{name}: only the vllm engine has a use for it, and engine is {self.engine!r}")
+        return self
 
     @property
     def decoding(self) -> Decoding:
         """The part that shapes a response."""
         return Decoding(**{name: getattr(self, name) for name in Decoding.model_fields})
+
+    @property
+    def distribution(self) -> dict[str, Any]:
+        """What the distribution of samples depends on, as JSON values: a store's key and path are made of this.
+
+        The engine is part of it: where two engines round differently, or one is wrong, a mixture would hide it. How
+        many GPUs, how much memory and whose seeds are not: another value adds to the samples that are there.
+        """
+        chosen = {name: value for name, value in self.vllm.items() if name not in VLLM_PLACEMENT}
+        return self.decoding.model_dump() | {"engine": self.engine} | ({"vllm": chosen} if chosen else {})
 
 
 Intervals = Literal["fisher", "bootstrap"]

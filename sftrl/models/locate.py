@@ -4,6 +4,7 @@ A PEFT adapter is a checkpoint too: its weights are its base's, and `adapter_con
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,4 +143,5 @@ def resolved_dtype(checkpoint: Checkpoint) -> str:
 
 def context_length(checkpoint: Checkpoint) -> int:
     """Return the longest sequence that the model takes, prompt and response together, in tokens."""
-    return load_config(checkpoint).get_text_config().max_position_embeddings
+    limit = getattr(load_config(checkpoint).get_text_config(), "max_position_embeddings", None)
+    return limit or sys.maxsize  # an architecture without positions has no limit

@@ -85,7 +85,7 @@ def store(study: Study, family: str, phase: str, run: str, rl_seed: int | None) 
     models = [made.require()["id"] for made in made_by]
     rest = [evaluated.settings[name] for name in ("rl_problems", "model", "prompt")]
     how = sampling(study)
-    key = [benchmarks, models, rest, how.decoding.model_dump(), how.engine, evaluated.seeds]
+    key = [benchmarks, models, rest, how.distribution, evaluated.seeds]
     return evaluated.place / "stores" / hash_value(key)
 
 

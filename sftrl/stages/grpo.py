@@ -60,7 +60,9 @@ def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) 
         from sftrl import train as trainers
 
         start, _ = sft.checkpoint(study, family, run)
-        log = trainers.grpo(start, table, recipe(study), folder=work.folder, seed=work.seeds["order"])
+        log = trainers.grpo(
+            start, table, recipe(study), folder=work.folder, seed=work.seeds["order"], compute=study.params.compute
+        )
         write_table(log, work.folder / "log.csv")
         rollouts = study.params.grpo.prompts_per_step * study.params.grpo.group_size
         work.finish(tokens=int(log["mean_length"].sum() * rollouts))
