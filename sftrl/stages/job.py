@@ -85,7 +85,8 @@ class Job:
     @property
     def command(self) -> str:
         """The command that makes this job, and those before it."""
-        return f"snakemake --cores 1 --configfile params/{self.place.parts[1]}.yaml {self.folder / manifest.NAME}"
+        target = self.folder / manifest.NAME
+        return f"snakemake {target} --cores 1 --configfile params/{self.place.parts[1]}.yaml"
 
     def _check(self, made: dict) -> None:
         theirs, ours = flat(_told(made["settings"])), flat(_told(self.settings))

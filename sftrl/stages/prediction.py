@@ -69,7 +69,7 @@ def answer(said: dict[str, pd.DataFrame]) -> str:
 
 
 def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return what to read first, a row a run, the best on top: scores in percent, the loss, the place in the ranking."""
+    """Return what to read first, a row a run, best on top: scores in percent, the loss, the place in the ranking."""
     runs = said["runs"].copy()
     largest = max((c for c in runs if re.fullmatch(r"pass@\d+", c)), key=lambda c: int(c[5:]))
     if "decision" in said:
