@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument(
                 "--fresh",
                 default="",
-                help="make these again: a rule such as grpo, or `stale` for all that other code made",
+                help="make these again: a notebook such as 04_grpo, or `stale` for all that other code made",
             )
     given = parser.parse_args(arguments)
     try:
@@ -60,10 +60,9 @@ def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list
     """Run the study's graph; return Snakemake's exit status."""
     log = study.folder / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = ["snakemake", "--cores", str(cores), "--configfile", params, "--quiet", "host", "reason"]
     if fresh:
-        again = [f"{folder}/manifest.json" for folder in stale] if fresh == "stale" else fresh.split()
-        words += ["--forcerun", *again] if again else []
+        make_again(study, fresh, stale)
+    words = ["snakemake", "--cores", str(cores), "--configfile", params, "--quiet", "host", "reason"]
     progress, said = Progress(), []
     with (
         log.open("w") as file,
@@ -93,6 +92,27 @@ def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list
             print(answer.read_text().split("\n\n", 1)[1].strip())
         print(f"{study.figures}: figures and tables; make report STUDY={study.name} for one page to send")
     return process.returncode
+
+
+def make_again(study: Study, fresh: str, stale: dict[str, list[str]]) -> None:
+    """Let jobs count as unfinished, with all that was made from them: those of a notebook, or those of other code.
+
+    Raises:
+        InputError: no job of the study is made by a notebook of that name.
+    """
+    from sftrl.stages import manifest, prediction
+    from sftrl.stages.job import DONE
+
+    jobs = prediction.every_job(study)
+    chosen = {job.key for job in jobs if (str(job.folder) in stale if fresh == "stale" else job.notebook == fresh)}
+    if not chosen and fresh != "stale":
+        raise InputError(f"--fresh: {fresh!r} is not one of {', '.join(sorted({job.notebook for job in jobs}))}, stale")
+    for job in jobs:  # in the order in which they are made, so that what follows from a chosen one is found
+        if job.key in chosen or any(earlier.key in chosen for earlier in job.inputs):
+            chosen.add(job.key)
+            for name in (manifest.NAME, DONE):
+                (job.folder / name).unlink(missing_ok=True)
+    print(f"{len(chosen)} jobs are made again")
 
 
 class Progress:

@@ -162,16 +162,41 @@ def test_a_removed_run_is_made_again_alone(finished):
 
 
 def test_a_half_written_artifact_does_not_count(finished):
-    manifest = made(finished, f"{FAMILY}/grpo/{RUN}-seed0") / "manifest.json"
-    kept = manifest.read_bytes()
-    manifest.unlink()
+    folder = made(finished, f"{FAMILY}/grpo/{RUN}-seed0")
+    kept = {name: (folder / name).read_bytes() for name in ("manifest.json", "done")}
+    for name in kept:
+        (folder / name).unlink()
     try:
         assert planned(finished)["grpo"] == 1
         result = papermill(finished, "03_evaluate", "-p", "phase", "post_rl", "-p", "run", RUN)
         assert result.returncode != 0
         assert "is unfinished (it has no manifest): run 04_grpo first, by snakemake" in result.stderr
     finally:
-        manifest.write_bytes(kept)
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
+
+
+def test_a_notebook_that_fails_after_its_result_stands_does_not_cost_the_result(finished):
+    """A figure that cannot be drawn, say: the job runs again and takes up what it has made."""
+    folder = made(finished, f"{FAMILY}/sft/{OTHER}")
+    weights = folder / "model" / "model.safetensors"
+    kept = weights.stat().st_mtime_ns
+    (folder / "done").unlink()
+    result = snakemake(finished, str(folder.relative_to(finished) / "done"))
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert weights.stat().st_mtime_ns == kept
+
+
+def test_fresh_makes_the_named_jobs_and_what_follows_again(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    result = call(copy, sys.executable, "-m", "sftrl", "study", "params/smoke.yaml", "--fresh", "05_predict")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "1 jobs are made again" in result.stdout
+    assert "figures/smoke: figures and tables" in result.stdout
+    result = call(copy, sys.executable, "-m", "sftrl", "study", "params/smoke.yaml", "--fresh", "04_rl")
+    assert result.returncode == 1
+    assert "--fresh: '04_rl' is not one of 00_base, 01_curate, 02_sft" in result.stderr
 
 
 def papermill(folder: Path, notebook: str, *words: str) -> subprocess.CompletedProcess:

@@ -35,10 +35,23 @@ def inputs(study: Study) -> tuple[Job, ...]:
     return tuple(jobs)
 
 
+def every_job(study: Study) -> list[Job]:
+    """List all jobs of a study, each after those that it reads."""
+    found: dict[str, Job] = {}
+
+    def add(one: Job) -> None:
+        for earlier in one.inputs:
+            add(earlier)
+        found.setdefault(one.key, one)
+
+    add(job(study))
+    return list(found.values())
+
+
 def out_of_date(study: Study) -> dict[str, list[str]]:
     """Name the finished jobs that other code made than is here now, each with the files that have changed."""
     found = {}
-    for one in {one.folder: one for one in (*inputs(study), job(study))}.values():
+    for one in every_job(study):
         made = manifest.read(one.folder)
         if made and (changed := manifest.changed_code(made)):
             found[str(one.folder)] = changed
