@@ -52,7 +52,7 @@ figures: $(BIN)/.installed  ## Redraw every committed figure from its committed 
 	python -m sftrl.figures
 
 report: $(BIN)/.installed  ## Turn a study's executed notebooks into one HTML page.
-	python -m sftrl.report runs/$(STUDY)
+	python -m sftrl report params/$(STUDY).yaml
 
 base: $(BIN)/.installed  ## Remake the committed base model.
 	snakemake bases --cores $(CORES) --configfile params/base.yaml

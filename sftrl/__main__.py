@@ -1,4 +1,4 @@
-"""`python -m sftrl check params/quick.yaml` and `python -m sftrl study params/quick.yaml`: check a study, and run it.
+"""`python -m sftrl check|study|report params/quick.yaml`: check a study, run it, write it as one page.
 
 `study` hands the graph to Snakemake, whose own output goes to a log, and shows how far it is: one line on a terminal,
 a line a job in a log file. Invalid input in a job shows as its one line.
@@ -20,7 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sftrl", description="Check a study's params, or run it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("check", "say what a study consists of, and what is wrong with it"), ("study", "run a study")):
+    for name, what in (
+        ("check", "say what a study consists of, and what is wrong with it"),
+        ("study", "run a study"),
+        ("report", "write a finished study as one page"),
+    ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("params", help="params/<study>.yaml")
         if name == "study":
@@ -33,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         study = Study.load(given.params)
+        if given.command == "report":
+            from sftrl.report import write_report
+
+            print(write_report(study))
+            return 0
         stale = check(study)
         return run(study, given.params, given.cores, given.fresh, stale) if given.command == "study" else 0
     except InputError as error:
