@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from sftrl.chat import template_hash
 from sftrl.errors import InputError
@@ -123,6 +124,9 @@ def fill(
         if adaptive:
             counts = _plan(folder, problems, mine, adaptive, n)
             top_up(counts)
+    draw = None  # and the model with it, so that what comes next has the memory
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     if progress and not drawn.samples:
         progress(f"all {sum(counts):,} samples are there")
     return drawn
