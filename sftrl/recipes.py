@@ -60,6 +60,52 @@ class Scratch(Recipe):
     matrix_learning_rate: Rate = 0.02
 
 
+class Source(Recipe):
+    """Rows of a published set or of a file: where they are, and which of their columns ours are read from.
+
+    What a known set leaves out here, the table in `sftrl.problems.table` says.
+    """
+
+    hub: str | None = None  # a dataset's name on the hub, or a folder laid out like one
+    config: str | list[str] | None = None  # one configuration, or several put one after another
+    data_dir: str | None = None
+    data_files: str | list[str] | None = None  # patterns: these files alone are looked at
+    split: str | list[str] | None = None  # of several, the first that is there
+    revision: str | None = None  # branch, tag or commit
+    path: str | Path | None = None  # a file, in the place of the hub
+    columns: dict[str, str] | None = None  # our column: rule:published column
+    where: dict[str, list[str | int | float | bool]] | None = None  # published column: values kept
+    limit: Count | None = None  # read the first so many rows and no others: no random sample
+    sample: Count | None = None  # a random draw of so many of the rows that `where` keeps, read as a stream
+    shards: Count | None = None  # read so many of the set's files, drawn at random; with `sample`
+    seed: int = 0  # of the draw
+    expected: Count | None = None  # rows that must be there; None for any number
+    incomplete: Literal["error", "drop"] = "error"  # what to do with rows that lack a text
+
+    @model_validator(mode="after")
+    def _one_draw(self):
+        if self.shards is not None and (self.sample is None or self.path is not None):
+            raise ValueError("'shards' draws among the files of a dataset of the hub: it goes with 'hub' and 'sample'")
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("'sample' draws from all rows and 'limit' reads the first: give one")
+        return self
+
+
+class ProblemSource(Source):
+    """A benchmark or a set of RL problems."""
+
+    benchmark: Annotated[str, Field(min_length=1)]
+    answer_type: str | dict[str, str] | None = None  # one for all, or the published type: ours
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None  # relative error that a number is allowed
+    images: Literal["needed", "ignore"] = "ignore"
+
+
+class ExampleSource(Source):
+    """A set of SFT examples."""
+
+    source: Annotated[str, Field(min_length=1)]
+
+
 class Lora(Recipe):
     """Low-rank adapters in the place of full training; what is saved is the merged model."""
 
@@ -232,15 +278,17 @@ class Sampling(Decoding):
         return self.decoding.model_dump() | {"engine": self.engine} | ({"vllm": chosen} if chosen else {})
 
 
-Intervals = Literal["fisher", "bootstrap"]
+Intervals = Literal["jackknife-normal", "normal-theory", "bootstrap"]  # of correlations; docs/statistics.md
 
 
 class Judging(Recipe):
     """How predictors are judged."""
 
     resamples: Count = 2000
-    intervals: Intervals = "fisher"
-    leave_out: list[str] = ["base"]
+    intervals: Intervals = "jackknife-normal"
+    leave_out: list[str] = ["base"]  # runs that are references, not choices
+    live: Share | None = None  # pool `live`: runs with at least this Pass@1 after SFT
+    core: list[str] = []  # pool `core`: predictors and outcome averaged over these benchmarks alone
 
 
 def refuse_shadowed(recipe: Recipe, owned: set[str]) -> None:

@@ -27,6 +27,7 @@ FLOORS = [
     {"figures", "callback"},
     {"study"},
     {"stages", "report"},
+    {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 
