@@ -118,6 +118,7 @@ def fill(
             if total:
                 requests = _requests(store, prompts, counts, seed if sampling.seeds == "sample" else None)
                 _write(draw(requests), total, writer, drawn, progress)
+            writer.finish()  # also what a killed call had drawn and not graded
 
         counts = [adaptive.pilot if adaptive else n] * len(prompts)
         top_up(counts)
@@ -161,7 +162,7 @@ def _write(
         samples += len(batch)
         tokens += sum(len(response.tokens) for response in batch)
         now = time.perf_counter()
-        if progress and (now - told > PROGRESS_SECONDS or samples == total):
+        if progress and (now - told >= PROGRESS_SECONDS or samples == total):
             told, seconds = now, now - began
             left = seconds * (total - samples) / samples
             progress(
