@@ -24,7 +24,7 @@ FLOORS = [
     {"passk", "verify", "loss", "procedural", "models"},
     {"problems", "curate", "generations"},
     {"sample", "train", "predict"},
-    {"figures"},
+    {"figures", "callback"},
     {"study"},
     {"stages", "report"},
     {"__main__"},
