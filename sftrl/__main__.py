@@ -87,6 +87,11 @@ def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list
                 file=sys.stderr,
             )
         print(f"not finished; all that Snakemake said is in {log}", file=sys.stderr)
+    else:
+        answer = study.figures / "README.md"
+        if answer.is_file():
+            print(answer.read_text().split("\n\n", 1)[1].strip())
+        print(f"{study.figures}: figures and tables; make report STUDY={study.name} for one page to send")
     return process.returncode
 
 

@@ -278,15 +278,17 @@ class Sampling(Decoding):
         return self.decoding.model_dump() | {"engine": self.engine} | ({"vllm": chosen} if chosen else {})
 
 
-Intervals = Literal["fisher", "bootstrap"]
+Intervals = Literal["jackknife-normal", "normal-theory", "bootstrap"]  # of correlations; docs/statistics.md
 
 
 class Judging(Recipe):
     """How predictors are judged."""
 
     resamples: Count = 2000
-    intervals: Intervals = "fisher"
-    leave_out: list[str] = ["base"]
+    intervals: Intervals = "jackknife-normal"
+    leave_out: list[str] = ["base"]  # runs that are references, not choices
+    live: Share | None = None  # pool `live`: runs with at least this Pass@1 after SFT
+    core: list[str] = []  # pool `core`: predictors and outcome averaged over these benchmarks alone
 
 
 def refuse_shadowed(recipe: Recipe, owned: set[str]) -> None:

@@ -45,7 +45,7 @@ def environment():
 @pytest.fixture(scope="module")
 def llm(folder, environment):
     """One engine for all tests that draw without a store: it takes many seconds to start."""
-    checkpoint = Checkpoint(model=str(folder), dtype="float32")
+    checkpoint = Checkpoint(model=str(folder))
     with started(checkpoint, Sampling(engine="vllm"), stop_ids=STOPS, context=128, seed=7) as one:
         yield one.args[0]
 
@@ -55,10 +55,8 @@ def drawn(llm, wanted, how, part_rows=1024):
 
 
 def test_greedy_equals_transformers(llm, folder):
-    model, tokenizer = (
-        load_model(Checkpoint(model=str(folder)), dtype="float32"),
-        load_tokenizer(Checkpoint(model=str(folder))),
-    )
+    checkpoint = Checkpoint(model=str(folder))
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
     problems = pd.DataFrame([{"benchmark": "b", "id": str(i), "problem": f"{i} plus {i * i} is?"} for i in range(40)])
     greedy = decoding(temperature=0, max_tokens=40)
     ours = {r.request: r for r in draw_batch(model, requests(tokenizer, 1, problems), greedy, STOPS)}

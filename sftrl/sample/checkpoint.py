@@ -1,4 +1,4 @@
-"""What must be known of a checkpoint before anything is drawn: what it is, and its prompts as tokens."""
+"""Before anything is loaded: names of what is sampled, a checkpoint's content and prompts, and the prompts' ids."""
 
 from pathlib import Path
 
@@ -11,26 +11,27 @@ from sftrl.files import hash_path, hash_value
 from sftrl.models.locate import find_file, locate
 from sftrl.recipes import Checkpoint
 
-CONTENT = ["*.safetensors", "*.bin", "config.json", "generation_config.json", "tokenizer.json"]
-CONTENT += ["adapter_config.json"]
+CONTENT = ["*.safetensors", "*.bin", "config.json", "adapter_config.json", "generation_config.json", "tokenizer.json"]
 
 
 def hash_model(checkpoint: Checkpoint) -> str:
-    """Name a model's content: the hash of its weights and configuration, or the commit of one on the hub.
+    """Name a checkpoint's content: the hash of its weights and configuration, or the commit of one on the hub.
 
-    An adapter's name holds its base's.
+    An adapter's name covers its base as well.
+
+    Raises:
+        InputError: there is no such model.
     """
     place = locate(checkpoint)
-    parts = [(place.weights, place.revision)]
-    if place.adapter:
-        parts.append((place.adapter, place.adapter_revision))
-    names = [_content(*part) for part in parts]
-    return names[0] if len(names) == 1 else hash_value(names)
+    weights = _hash_files(place.weights, place.revision, "config.json")
+    if place.adapter is None:
+        return weights
+    return hash_value([weights, _hash_files(place.adapter, place.adapter_revision, "adapter_config.json")])
 
 
-def _content(model: str, revision: str | None) -> str:
+def _hash_files(model: str, revision: str | None, config: str) -> str:
     if not Path(model).is_dir():
-        return Path(find_file(model, revision, "config.json")).parent.name
+        return Path(find_file(model, revision, config)).parent.name
     files = sorted({path for pattern in CONTENT for path in Path(model).glob(pattern)})
     return hash_value({path.name: hash_path(path) for path in files})
 

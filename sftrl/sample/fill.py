@@ -66,9 +66,9 @@ def fill(
         progress: takes a line every half minute and at the end; None for silence.
 
     Raises:
-        InputError: a bad argument, an unknown one of vLLM's among them; a prompt that leaves no room for `max_tokens`;
-            a gold answer that cannot be read; a store of something else, or one that another process is filling; a
-            disk that is full.
+        InputError: a bad argument, an unknown one of vLLM's among them; a model that is not there; a prompt that leaves
+            no room for `max_tokens`; a gold answer that cannot be read; a store of something else, or one that another
+            process is filling; a disk that is full.
     """
     adaptive = sampling.adaptive
     if n < 1:
@@ -81,15 +81,14 @@ def fill(
     version = engine.version(sampling)
     grader = Grader(problems, workers=workers, timeout=timeout)
     grader.check_golds()
-    checkpoint = checkpoint.model_copy(update={"dtype": resolved_dtype(checkpoint)})
     tokenizer = load_tokenizer(checkpoint)
-    stops = stop_ids(checkpoint, tokenizer)
+    ends = stop_ids(checkpoint, tokenizer)
     key = {
         "model": hash_model(checkpoint),
-        "dtype": checkpoint.dtype,
+        "dtype": resolved_dtype(checkpoint),
         "template": template_hash(tokenizer),
         "benchmarks": hash_prompts(problems),
-        "sampling": sampling.distribution | {"stop_ids": list(stops), "seed": seed},
+        "sampling": sampling.distribution | {"stop_ids": list(ends), "seed": seed},
     }
     mine = problems.iloc[shard::of]
     prompts = encode_prompts(tokenizer, mine, sampling.max_tokens, context_length(checkpoint))
@@ -109,7 +108,7 @@ def fill(
                     engine.started(
                         checkpoint,
                         sampling,
-                        stop_ids=stops,
+                        stop_ids=ends,
                         context=max(map(len, prompts.values())) + sampling.max_tokens,
                         # Never the same twice: what one call has drawn, the next one must not draw again.
                         seed=sample_seed(seed, "shard", f"{shard}-of-{of}", store.next_part),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sftrl.errors import InputError
-from sftrl.models import is_adapter, merge_adapter
+from sftrl.models import is_adapter, merge_adapter, resolved_dtype
 from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.sample.requests import Draw, Request, Response
 
@@ -65,7 +65,7 @@ def started(
     """Start vLLM on a model; when the block ends, its processes are gone and the GPU's memory is free.
 
     Args:
-        checkpoint: with a `dtype` by name, since vLLM's `auto` is not the checkpoint's own.
+        checkpoint: loaded in its own precision, of which vLLM's `auto` has another idea; an adapter is merged first.
         context: the longest prompt and response together, in tokens.
         seed: of the whole engine, for samples without a seed of their own.
 
@@ -81,7 +81,7 @@ def started(
         ) from None
     settings = {
         "revision": checkpoint.revision,
-        "dtype": checkpoint.dtype,
+        "dtype": resolved_dtype(checkpoint),
         "max_model_len": context,
         "tensor_parallel_size": sampling.tensor_parallel_size,
         "seed": seed % 2**32,  # numpy takes no more

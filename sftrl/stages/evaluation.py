@@ -163,8 +163,8 @@ def results(study: Study) -> pd.DataFrame:
 def _description(study: Study, run: str) -> dict:
     settings = study.run(run)
     if run not in study.sft_runs:
-        return {"selection": "none", "examples": 0, "epochs": 0, "learning_rate": None}
-    described = settings.model_dump(include={"selection", "examples", "epochs"})
+        return {"selection": "none", "examples": 0, "epochs": 0, "learning_rate": None, "data_seed": None}
+    described = settings.model_dump(include={"selection", "examples", "epochs", "data_seed"})
     return described | {"learning_rate": sft.recipe(study, run).learning_rate}
 
 

@@ -52,7 +52,7 @@ def sft(
     arguments.micro_batch(recipe.micro_batch, batch, 1, names)
     tokenizer = load_tokenizer(checkpoint)
     room = {"max_length": recipe.max_length, "context": context_length(checkpoint)}
-    longest = arrow.write_examples(tokenizer, examples, folder / "trainer" / launch.DATA, **room)
+    longest = arrow.write_examples(tokenizer, examples, folder / "trainer" / arrow.NAME, **room)
     part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
     job = _job("sft", checkpoint, recipe, seed) | {"epochs": epochs, "rows": len(examples)}
     return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)
@@ -93,7 +93,7 @@ def grpo(
         raise InputError(f"grpo.prompts_per_step: {recipe.prompts_per_step}, and there are {len(problems)} problems")
     tokenizer = load_tokenizer(checkpoint)
     room = {"max_tokens": recipe.max_tokens, "context": context_length(checkpoint)}
-    longest = arrow.write_problems(tokenizer, problems, folder / "trainer" / launch.DATA, **room)
+    longest = arrow.write_problems(tokenizer, problems, folder / "trainer" / arrow.NAME, **room)
     part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest + recipe.max_tokens, names)
     passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)
     steps = recipe.steps or passes * (len(problems) // recipe.prompts_per_step)
