@@ -36,7 +36,9 @@ def written(draw: random.Random, value: Fraction) -> str:
     """One of the spellings of a rational number."""
     a, b = value.numerator, value.denominator
     if b == 1:
-        return draw.choice([str(a), f"{a}.0", f"{a:,}", rf"\frac{{{3 * a}}}{{3}}", f"{{{a}}}", f"+{a}" if a > 0 else str(a)])
+        return draw.choice(
+            [str(a), f"{a}.0", f"{a:,}", rf"\frac{{{3 * a}}}{{3}}", f"{{{a}}}", f"+{a}" if a > 0 else str(a)]
+        )
     k = draw.randint(1, 4)
     forms = [rf"\frac{{{k * a}}}{{{k * b}}}", f"{a}/{b}", rf"\dfrac{{{a}}}{{{b}}}", rf"{a}\cdot\frac{{1}}{{{b}}}"]
     if value > 1:
@@ -50,7 +52,10 @@ def numbers(draw: random.Random) -> Drawn:
     value = fraction(draw)
     wrong = [written(draw, another(draw, value)) for _ in range(6)]
     tens = draw.choice(["hundred", "thousandths", "quadrillion", "dozen", "wrong", "halves", "more", "K", "or so"])
-    wrong += [rf"{abs(value.numerator) + 1} \text{{ {tens}}}", f"{value.numerator}{draw.randint(0, 9)}/{value.denominator}"]
+    wrong += [
+        rf"{abs(value.numerator) + 1} \text{{ {tens}}}",
+        f"{value.numerator}{draw.randint(1, 9)}/{value.denominator}",
+    ]
     if value.denominator > 1:
         wrong += [str(value.numerator), str(value.denominator), rf"{value.numerator}, {value.denominator}"]
     gold = written(draw, value)
@@ -64,12 +69,20 @@ def large(draw: random.Random) -> Drawn:
         [
             (f"{n}!", rf"{n} \cdot {n - 1}!", [f"{n + 1}!", f"{n - 1}!", f"{n}!!", f"{n}^{{{n}}}"]),
             (f"{n}^{{{k}}}", rf"{n} \cdot {n}^{{{k - 1}}}", [f"{n}^{{{k + 1}}}", f"{n + 1}^{{{k}}}", f"{k}^{{{n}}}"]),
-            (f"10^{{{k}}}+{n}", rf"{n} + 10 \cdot 10^{{{k - 1}}}", [f"10^{{{k}}}", f"10^{{{k}}}-{n}", f"10^{{{k + 1}}}+{n}"]),
+            (
+                f"10^{{{k}}}+{n}",
+                rf"{n} + 10 \cdot 10^{{{k - 1}}}",
+                [f"10^{{{k}}}", f"10^{{{k}}}-{n}", f"10^{{{k + 1}}}+{n}"],
+            ),
             (rf"\binom{{{n}}}{{{k % n}}}", rf"\binom{{{n}}}{{{n - k % n}}}", [rf"\binom{{{n + 1}}}{{{k % n}}}"]),
         ]
     )
     wrong = [text for text in wrong if n != k or "^" not in text]
-    return gold, [right], [*wrong, f"{gold}+1", f"{gold}-1", f"({gold}) + 10^{{-{k}}}", rf"({gold})\cdot\frac{{{n}}}{{{n + 1}}}"]
+    return (
+        gold,
+        [right],
+        [*wrong, f"{gold}+1", f"{gold}-1", f"({gold}) + 10^{{-{k}}}", rf"({gold})\cdot\frac{{{n}}}{{{n + 1}}}"],
+    )
 
 
 def surds(draw: random.Random) -> Drawn:
@@ -77,8 +90,20 @@ def surds(draw: random.Random) -> Drawn:
     p, q, r = draw.randint(1, 9), draw.randint(1, 9), draw.choice([2, 3, 5, 6, 7, 10, 11])
     gold, k = rf"{p}+{q}\sqrt{{{r}}}", draw.randint(20, 400)
     right = [rf"\sqrt{{{q * q * r}}}+{p}", rf"\frac{{{2 * p}+\sqrt{{{4 * q * q * r}}}}}{{2}}"]
-    wrong = [rf"{p}-{q}\sqrt{{{r}}}", rf"{p + 1}+{q}\sqrt{{{r}}}", rf"{p}+{q}\sqrt{{{r + 1}}}", rf"{p}+{q + 1}\sqrt{{{r}}}"]
-    wrong += [rf"{p + q}\sqrt{{{r}}}", f"{p}+{q}*{r}", str(p), str(r), f"{p + q * r**0.5:.6f}", rf"{p} \pm {q}\sqrt{{{r}}}"]
+    wrong = [
+        rf"{p}-{q}\sqrt{{{r}}}",
+        rf"{p + 1}+{q}\sqrt{{{r}}}",
+        rf"{p}+{q}\sqrt{{{r + 1}}}",
+        rf"{p}+{q + 1}\sqrt{{{r}}}",
+    ]
+    wrong += [
+        rf"{p + q}\sqrt{{{r}}}",
+        f"{p}+{q}*{r}",
+        str(p),
+        str(r),
+        f"{p + q * r**0.5:.6f}",
+        rf"{p} \pm {q}\sqrt{{{r}}}",
+    ]
     if draw.random() < 0.3:  # near an integer, by as much as the conjugate's power
         a, b = (2, 3) if draw.random() < 0.5 else (1, 2)
         gold, conjugate = rf"({a}+\sqrt{{{b}}})^{{{k}}}", rf"({a}-\sqrt{{{b}}})^{{{k}}}"
@@ -135,7 +160,14 @@ def intervals(draw: random.Random) -> Drawn:
     ends = [(low + 1, high), (low, high + 1), (-high, -low), (low - 1, high), (low, high - 1)]
     wrong = [f"{brackets[0]}{a}, {b}{brackets[1]}" for a, b in ends if (a, b) != (low, high) and a < b]
     wrong += [f"{flipped[brackets[0]]}{low}, {high}{brackets[1]}", f"{brackets[0]}{low}, {high}{flipped[brackets[1]]}"]
-    wrong += [f"x > {low}", rf"\{{{low}, {high}\}}", r"(-\infty, \infty)", rf"{low} < x < {high + 1}", f"{low}", f"{high - low}"]
+    wrong += [
+        f"x > {low}",
+        rf"\{{{low}, {high}\}}",
+        r"(-\infty, \infty)",
+        rf"{low} < x < {high + 1}",
+        f"{low}",
+        f"{high - low}",
+    ]
     gold = rf"{low} {signs[0]} x {signs[1]} {high}"
     return gold, [f"{brackets[0]}{low}, {high}{brackets[1]}", rf"x \in {brackets[0]}{low}, {high}{brackets[1]}"], wrong
 
@@ -143,9 +175,33 @@ def intervals(draw: random.Random) -> Drawn:
 def solutions(draw: random.Random) -> Drawn:
     """A root, and equations that have it: still to be solved."""
     a, b, k = draw.randint(2, 30), draw.randint(31, 60), draw.randint(2, 9)
-    unsolved = [f"x^2-{a + b}x+{a * b}=0", f"(x-{a})(x-{b})=0", f"x^2={a * a}", f"{k}x={k * a}", f"x-{a}=0", f"x^3={a**3}"]
-    unsolved += [f"x=2x-{a}", "x=x", f"x^{{{k}}}={a**k}", f"|x|={a}+0x", rf"\sqrt{{x}}=\sqrt{{{a}}}", f"x={a}y", f"x>{a - 1}"]
-    wrong = [*unsolved, f"y={a}", f"x={b}", f"x={a}, x={b}", rf"x={a} \text{{ or }} x={b}", rf"\pm {a}", f"x \\ne {a}", f"{a}x"]
+    unsolved = [
+        f"x^2-{a + b}x+{a * b}=0",
+        f"(x-{a})(x-{b})=0",
+        f"x^2={a * a}",
+        f"{k}x={k * a}",
+        f"x-{a}=0",
+        f"x^3={a**3}",
+    ]
+    unsolved += [
+        f"x=2x-{a}",
+        "x=x",
+        f"x^{{{k}}}={a**k}",
+        f"|x|={a}+0x",
+        rf"\sqrt{{x}}=\sqrt{{{a}}}",
+        f"x={a}y",
+        f"x>{a - 1}",
+    ]
+    wrong = [
+        *unsolved,
+        f"y={a}",
+        f"x={b}",
+        f"x={a}, x={b}",
+        rf"x={a} \text{{ or }} x={b}",
+        rf"\pm {a}",
+        f"x \\ne {a}",
+        f"{a}x",
+    ]
     gold = f"x={a}" if draw.random() < 0.7 else str(a)
     if gold == str(a):
         wrong = [text for text in wrong if text != f"y={a}"]
@@ -155,12 +211,35 @@ def solutions(draw: random.Random) -> Drawn:
 def curves(draw: random.Random) -> Drawn:
     a, b, k = draw.randint(2, 9), draw.randint(1, 9), draw.choice([-3, 2, 3])
     wrong = [f"y={a}x-{b}", f"y={a + 1}x+{b}", f"y={a}x+{b + 1}", f"x={a}y+{b}", f"y={a}x", f"y=-{a}x+{b}"]
-    wrong += [f"(y-{a}x-{b})(y-x)=0", f"y^2=({a}x+{b})^2", f"(y-{a}x-{b})(x-{a})=0", f"xy={a}x^2+{b}x", f"y={a}x+{b}z", "y=y"]
+    wrong += [
+        f"(y-{a}x-{b})(y-x)=0",
+        f"y^2=({a}x+{b})^2",
+        f"(y-{a}x-{b})(x-{a})=0",
+        f"xy={a}x^2+{b}x",
+        f"y={a}x+{b}z",
+        "y=y",
+    ]
     return f"y={a}x+{b}", [f"{a}x-y+{b}=0", f"{k}y={k * a}x+{k * b}", f"y-{b}={a}x"], wrong
 
 
-UNITS = [["mm", "cm", "m", "km"], ["seconds", "minutes", "hours"], ["grams", "kg"], ["cents", "dollars"], ["months", "years"]]
-UNITS += [["cm^2", "m^2"], ["cm^3", "m^3"], ["mph"], ["m/s"], ["degrees"], ["apples"], ["boys"], ["percent"], ["pounds"]]
+UNITS = [
+    ["mm", "cm", "m", "km"],
+    ["seconds", "minutes", "hours"],
+    ["grams", "kg"],
+    ["cents", "dollars"],
+    ["months", "years"],
+]
+UNITS += [
+    ["cm^2", "m^2"],
+    ["cm^3", "m^3"],
+    ["mph"],
+    ["m/s"],
+    ["degrees"],
+    ["apples"],
+    ["boys"],
+    ["percent"],
+    ["pounds"],
+]
 
 
 def units(draw: random.Random) -> Drawn:
@@ -168,7 +247,11 @@ def units(draw: random.Random) -> Drawn:
     unit = draw.choice(kind)
     wrong = [rf"{value} \text{{ {draw.choice(other)}}}", rf"{value + 1} \text{{ {unit}}}", rf"\text{{ {unit}}}"]
     wrong += [rf"{value} \text{{ {name}}}" for name in kind if name != unit]
-    wrong += [rf"{value} \text{{ million {unit}}}", rf"{value} \text{{ not {unit}}}", rf"{value}, {value + 1} \text{{ {unit}}}"]
+    wrong += [
+        rf"{value} \text{{ million {unit}}}",
+        rf"{value} \text{{ not {unit}}}",
+        rf"{value}, {value + 1} \text{{ {unit}}}",
+    ]
     return rf"{value} \text{{ {unit}}}", [str(value), rf"{value}\ \text{{{unit}}}"], wrong
 
 
@@ -176,7 +259,13 @@ def decimals(draw: random.Random) -> Drawn:
     digits = str(draw.randint(1, 98))
     value = Fraction(int(digits), 10 ** len(digits) - 1)
     gold = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
-    wrong = [rf"0.\overline{{{int(digits) + 1}}}", rf"0.0\overline{{{digits}}}", f"0.{digits}", f"0.{digits * 9}", f"0.{digits * 60}"]
+    wrong = [
+        rf"0.\overline{{{int(digits) + 1}}}",
+        rf"0.0\overline{{{digits}}}",
+        f"0.{digits}",
+        f"0.{digits * 9}",
+        f"0.{digits * 60}",
+    ]
     wrong.append(rf"1.\overline{{{digits}}}")
     return gold, [rf"0.\overline{{{digits}}}", rf"0.\overline{{{digits * 2}}}"], wrong
 
@@ -186,12 +275,46 @@ def guesses(draw: random.Random) -> Drawn:
     a = draw.randint(10, 99)
     b = draw.choice([n for n in range(10, 100) if n != a])
     wrong = [rf"\boxed{{{a}}}, \boxed{{{b}}}", rf"\boxed{{{b}}} and \boxed{{{a}}}", rf"\boxed{{{a}}} \boxed{{{b}}}"]
-    wrong += [rf"\boxed{{{a}}}, no: \boxed{{{b}}}", rf"\boxed{{{a}, {b}}}", rf"\boxed{{{a} \text{{ or }} {b}}}", f"It is {a} or {b}."]
-    wrong += [f'{{"reasoning": "{a}", "answer": "{b}"}}', f'{{"answer": [{a}, {b}]}}', f'{{"answer": "{a} or {b}"}}', f"{b}, {a}"]
-    wrong += [f"The answer is {a} or {b}.", f"The answer is {b}, not {a}.", f"So x = {b} or x = {a}", f"That is {a}/{b}", f"{b}^{a}"]
-    wrong += [rf"So it is \frac{{{b}}}{{{a}}}", f"We pay ${b},{a}0.{a}", f"{a}:{b}", f"({b}, {a})", f"{b}√{a}", f"约为{b}/{a}"]
-    wrong += [rf"<think>so \boxed{{{a}}}", rf"\boxed{{{a}", f"The answer is {a} quadrillion.", f"{b} {a:03}", f"#### {b}, {a}"]
-    right = [rf"\boxed{{{b}}} no, \boxed{{{a}}}", f"The answer is {a} apples in total.", f"答案是{a}", f'{{"answer": "{a}"}}']
+    wrong += [
+        rf"\boxed{{{a}}}, no: \boxed{{{b}}}",
+        rf"\boxed{{{a}, {b}}}",
+        rf"\boxed{{{a} \text{{ or }} {b}}}",
+        f"It is {a} or {b}.",
+    ]
+    wrong += [
+        f'{{"reasoning": "{a}", "answer": "{b}"}}',
+        f'{{"answer": [{a}, {b}]}}',
+        f'{{"answer": "{a} or {b}"}}',
+        f"{b}, {a}",
+    ]
+    wrong += [
+        f"The answer is {a} or {b}.",
+        f"The answer is {b}, not {a}.",
+        f"So x = {b} or x = {a}",
+        f"That is {a}/{b}",
+        f"{b}^{a}",
+    ]
+    wrong += [
+        rf"So it is \frac{{{b}}}{{{a}}}",
+        f"We pay ${b},{a}0.{a}",
+        f"{a}:{b}",
+        f"({b}, {a})",
+        f"{b}√{a}",
+        f"约为{b}/{a}",
+    ]
+    wrong += [
+        rf"<think>so \boxed{{{a}}}",
+        rf"\boxed{{{a}",
+        f"The answer is {a} quadrillion.",
+        f"{b} {a:03}",
+        f"#### {b}, {a}",
+    ]
+    right = [
+        rf"\boxed{{{b}}} no, \boxed{{{a}}}",
+        f"The answer is {a} apples in total.",
+        f"答案是{a}",
+        f'{{"answer": "{a}"}}',
+    ]
     return str(a), [*right, rf"\boxed{{{a}}} \boxed{{{a}}}", f"The answer is below.\n\n{a}", f"#### {a}"], wrong
 
 

@@ -12,6 +12,7 @@ from sftrl.verify.extract import MAX_LENGTH
 from sftrl.verify.grammar import readings
 from sftrl.verify.structure import same
 from sftrl.verify.tokens import clean
+from sftrl.verify.trees import variables
 from sftrl.verify.values import TooLarge
 
 ANSWER_TYPES = {"integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text"}
@@ -34,6 +35,10 @@ _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m
 _CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
 MAX_PHRASE = 5  # words whose order says nothing
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
+# A whole answer in words that is a set.
+_PHRASE = re.compile(r"(?:\\(?:text|mbox|textbf|mathrm)\s*\{[A-Za-z $]*\}|[A-Za-z ])+")
+_EMPTY = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?|(?:the )?empty set")
+_REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
 _NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
 # What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
 _COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
@@ -86,14 +91,15 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     time = _times(gold)
     if time:
         return _status(time == _times(answer))
-    gold_trees, trees = readings(gold), readings(answer)
+    gold_trees, trees = _trees(gold), _trees(answer)
     if gold_letter and not gold_trees:  # `\text{(C)}`, and the answer is no letter
         return "incorrect"
     try:
         found = _same_reading(gold_trees, trees, kind, tolerance)
         if not gold_trees or not trees:  # "f(x) = ax + b, where a is any integer": what stands before the words agrees
             heads = gold_trees or readings(_head(gold)), trees or readings(_head(answer))
-            found = _same_reading(*heads, kind, tolerance) or None
+            formula = not gold_trees or any(map(variables, heads[1]))  # "7 for sure, or 8" is none
+            found = (formula and _same_reading(*heads, kind, tolerance)) or None
     except TooLarge:
         return "timed_out"
     if found is not None:
@@ -107,6 +113,14 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
             named = _words(gold) or _WRAPPED.fullmatch(gold) or _UNREAD.search(gold)
             return "incorrect" if named else "unparseable_gold"
     return None
+
+
+def _trees(text: str) -> tuple[tuple, ...]:
+    """What a cleaned answer may mean, in signs or in words."""
+    if not _PHRASE.fullmatch(text):
+        return readings(text)
+    phrase = " ".join(re.sub(r"\\[a-z]+|[{}$]", " ", text).lower().split())
+    return (("empty",),) if _EMPTY.fullmatch(phrase) else (("reals",),) if _REALS.fullmatch(phrase) else readings(text)
 
 
 def _times(text: str) -> tuple[int, ...] | None:

@@ -26,19 +26,11 @@ _SETS = {r"\cup": "union", r"\cap": "meet", r"\setminus": "minus"}
 _FACTORS = {"(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\infty"} | ACCENTS
 _FENCES = {"|": ("|", "abs"), r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
 _CLOSING = (")", "]", r"\}")
-# A whole answer in words that is a set.
-_WORDS = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{([A-Za-z $]*)\}|[A-Za-z ]+")
-_EMPTY = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?|(?:the )?empty set")
-_REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
 
 
 @lru_cache(maxsize=8192)
 def readings(text: str) -> tuple[tuple, ...]:
     """The trees that a cleaned answer may mean, the likeliest first; empty if it is not in the grammar."""
-    if words := _WORDS.fullmatch(text):
-        phrase = " ".join((words[1] or text).lower().replace("$", " ").split())
-        if _EMPTY.fullmatch(phrase) or _REALS.fullmatch(phrase):
-            return (("empty",) if _EMPTY.fullmatch(phrase) else ("reals",),)
     choices = [(False, False)]
     if re.search(r"\d,\d{3}(?!\d)", text):
         choices.append((True, False))
@@ -176,10 +168,15 @@ class _Parser:
                     right = times(right, self.power())
                 left = over(left, right)
             elif self.starts_factor():
-                if self.kind() == "num" and self.kind(-1) == "num":
+                mixed = self.kind(-1) == left[0] == "num" and left[1].denominator == 1
+                if mixed and self.kind() == self.kind(2) == "num" and self.value(1) == "/":  # 2 1/2
+                    part = ("/", ("num", self.value()), ("num", self.value(2)))
+                    self.at += 3
+                elif self.kind() == "num" and self.kind(-1) == "num":
                     raise Unreadable("two numbers side by side")
-                mixed = self.kind(-1) == left[0] == "num" and left[1].denominator == 1 and self.is_op(r"\frac")
-                part = self.power()
+                else:
+                    mixed = mixed and self.is_op(r"\frac")
+                    part = self.power()
                 if mixed and part[0] == "/" and part[1][0] == part[2][0] == "num":
                     if not 0 < part[1][1] < part[2][1]:
                         raise Unreadable("an improper mixed number, or a product")

@@ -29,7 +29,7 @@ _UNICODE = {
 }  # fmt: skip
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
-    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
+    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|square|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
     r"|(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\})(?![A-Za-z])\.?"
     r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )
@@ -85,7 +85,10 @@ _SHORT_WORDS = names(
     "just not no if when where for with more less than mod base half dozen plus minus over to but some every are be in "
     "hot dog cat egg car bag box pie cup kid boy girl man men way day pen toy bus sq pct per of"
 )
-PREFIXES = names("the answer is equals therefore so thus hence either final total both just")
+PREFIXES = names(
+    "the answer is equals therefore so thus hence either final total both just about exactly only "
+    "approximately roughly around"
+)
 
 
 def clean(text: str) -> str:
