@@ -1,8 +1,8 @@
 """A search for rewards that can be had without solving: a right answer, changed so that its value is another one.
 
-Each family draws an answer whose value is known (a Fraction, coefficients, a set ...), writes it in one of its spellings
-as gold, and gives right answers, which must be accepted, and wrong ones, none of which may be. A run tries 10,000 wrong
-ones with a seed of its own; a failure names it, and `VERIFY_SEED=<seed>` repeats it.
+Each family draws an answer whose value is known (a Fraction, coefficients, a set ...), writes it in one of its
+spellings as gold, and gives right answers, which must be accepted, and wrong ones, none of which may be. A run tries
+10,000 wrong ones with a seed of its own; a failure names it, and `VERIFY_SEED=<seed>` repeats it.
 """
 
 import os

@@ -43,6 +43,7 @@ _NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty s
 # What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
 _COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
 _RELATION = re.compile(r"[<>=]|\\(?:[lg]e|[lg]eq|[lg]t|neq?)(?![A-Za-z])")
+_SUBSCRIPT = re.compile(r"_\s*\{[^{}]*\}")
 _UNREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\\underbrace")  # only the same string is equal
 
 
@@ -107,7 +108,7 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if not (gold_trees and trees):
         if _squeezed(gold) == _squeezed(answer) or (_words(gold) and _text_key(gold) == _text_key(answer)):
             return "correct"
-        if not any(_COMPUTED.search(text) for text in (gold, answer)) or _RELATION.search(gold + answer):
+        if not any(map(_COMPUTED.search, (gold, answer))) or _RELATION.search(_SUBSCRIPT.sub("", gold + answer)):
             if gold_trees:
                 return "unparseable_response"
             named = _words(gold) or _WRAPPED.fullmatch(gold) or _UNREAD.search(gold)

@@ -17,6 +17,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
 _BETWEEN = re.compile(r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\\\|\\q?quad|\b(?:and|or)\b|\\text\s*\{\s*,?\s*(?:and|or)?\s*\})*")
 _FIELD = re.compile(r'nswer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\[([^\[\]{}]*)\]|([-+.\w/]+))', re.DOTALL)
+_FIELD_START = re.compile(r'nswer"\s*:')
 _ESCAPE = re.compile(r'\\(?:\\|"|/|n(?![a-z])|u([0-9a-fA-F]{4}))')
 _TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
 _KEYWORDS = ("nswer", "ption", "hoice")
@@ -72,8 +73,9 @@ def extract_answer(response: str) -> str | None:
         response = response.partition("<think>")[0]
     box = response.rfind("\\boxed")
     field = response.rfind('nswer"')
-    if field > box and (match := _FIELD.match(response, field)):
-        return _json_value(match)
+    if field > box and _FIELD_START.match(response, field):
+        match = _FIELD.match(response, field)
+        return _json_value(match) if match else None
     if box >= 0 or "\\fbox" in response:
         boxed = _last_boxes(response)
         if boxed is not None:

@@ -25,7 +25,8 @@ _UNICODE = {
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "’": "'", "′": "'", "²": "^2", "³": "^3", "½": r"\frac12 ",
     "¼": r"\frac14 ", "¾": r"\frac34 ", "€": r"\$", "£": r"\$", "¢": r"\text{ cents}", "\u00a0": " ", "…": r"\ldots ",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "✓": " ", "✔": " ", "✅": " ", "，": ",", "\t": " ", "\n": " ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "，": ",", "✓": " ", "✔": " ", "✅": " ",
+    "\t": " ", "\n": " ",
 }  # fmt: skip
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
