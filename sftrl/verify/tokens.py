@@ -113,7 +113,9 @@ def clean(text: str) -> str:
 
 
 def _without_dollars(text: str) -> str:
-    """`$5.$` is `5`: the full stop of the sentence stands inside."""
+    """`$5.$` is `5`: the full stop of the sentence stands inside. A dollar left over at the end is nothing."""
+    if text.endswith("$") and text.count("$") == 1:
+        return text[:-1].strip()
     if text.startswith("$") and text.endswith("$") and text.count("$") == 2:
         return text[1:-1].strip().rstrip(".,;: ")
     return text
