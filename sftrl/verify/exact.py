@@ -4,14 +4,15 @@ It gives a status where it is sure and None where it is not. Most pairs never re
 decimals and simple fractions are decided before it.
 """
 
+import contextlib
 import re
 from fractions import Fraction
 from functools import lru_cache
 
 from sftrl.verify.extract import MAX_LENGTH
-from sftrl.verify.grammar import readings
+from sftrl.verify.grammar import Parser
 from sftrl.verify.structure import same
-from sftrl.verify.tokens import clean
+from sftrl.verify.tokens import Unreadable, clean
 from sftrl.verify.trees import variables
 from sftrl.verify.values import TooLarge
 
@@ -45,6 +46,26 @@ _COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
 _RELATION = re.compile(r"[<>=]|\\(?:[lg]e|[lg]eq|[lg]t|neq?)(?![A-Za-z])")
 _SUBSCRIPT = re.compile(r"_\s*\{[^{}]*\}")
 _UNREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\\underbrace")  # only the same string is equal
+
+
+@lru_cache(maxsize=8192)
+def readings(text: str) -> tuple[tuple, ...]:
+    """The trees that a cleaned answer may mean, the likeliest first; empty if it is not in the grammar.
+
+    `a/bc` and `1,234` have two common readings each.
+    """
+    if _PHRASE.fullmatch(text):
+        phrase = " ".join(re.sub(r"\\[a-z]+|[{}$]", " ", text).lower().split())
+        if _EMPTY.fullmatch(phrase) or _REALS.fullmatch(phrase):
+            return (("empty",) if _EMPTY.fullmatch(phrase) else ("reals",),)
+    choices = [(False, False)]
+    choices += [(True, False)] if re.search(r"\d,\d{3}(?!\d)", text) else []
+    choices += [(False, True)] if "/" in text else []
+    trees = []
+    for commas, tight in choices:
+        with contextlib.suppress(Unreadable, RecursionError):
+            trees.append(Parser(text, commas, tight).answer())
+    return tuple(dict.fromkeys(trees))
 
 
 @lru_cache(maxsize=32768)
@@ -92,7 +113,7 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     time = _times(gold)
     if time:
         return _status(time == _times(answer))
-    gold_trees, trees = _trees(gold), _trees(answer)
+    gold_trees, trees = readings(gold), readings(answer)
     if gold_letter and not gold_trees:  # `\text{(C)}`, and the answer is no letter
         return "incorrect"
     try:
@@ -114,14 +135,6 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
             named = _words(gold) or _WRAPPED.fullmatch(gold) or _UNREAD.search(gold)
             return "incorrect" if named else "unparseable_gold"
     return None
-
-
-def _trees(text: str) -> tuple[tuple, ...]:
-    """What a cleaned answer may mean, in signs or in words."""
-    if not _PHRASE.fullmatch(text):
-        return readings(text)
-    phrase = " ".join(re.sub(r"\\[a-z]+|[{}$]", " ", text).lower().split())
-    return (("empty",),) if _EMPTY.fullmatch(phrase) else (("reals",),) if _REALS.fullmatch(phrase) else readings(text)
 
 
 def _times(text: str) -> tuple[int, ...] | None:

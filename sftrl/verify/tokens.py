@@ -40,6 +40,7 @@ _REPEATING = re.compile(
     r"(?<![\d.])(\d{0,50})\.(\d{0,50})"
     r"(?:\\(?:overline|bar)\s*\{?(\d{1,50})\}?|\\dot\s*\{?(\d)\}?(?:(\d{0,50})\\dot\s*\{?(\d)\}?)?)"
 )
+_MIXED = re.compile(r"(?<![\d.,/^_{])(?<!\d )(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d.,])")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = (
@@ -135,7 +136,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
     found: list[tuple] = []
     depth = 0
     position = 0
-    text = _REPEATING.sub(_as_fraction, text) if "\\" in text else text
+    text = _REPEATING.sub(_as_fraction, text) if "\\" in text else _MIXED.sub(r"\1\\frac{\2}{\3}", text)
     while match := _TOKEN.search(text, position):
         position = match.end()
         worded, number, exponent, command, letters, sign = match.groups()
