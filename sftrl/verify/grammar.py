@@ -144,8 +144,11 @@ class Parser:
                     right = times(right, self.power())
                 left = over(left, right)
             elif self.starts_factor():
-                after_number = self.kind(-1) == left[0] == "num"
-                left = self.mixed(left) if after_number and self.is_op(r"\frac") else times(left, self.power())
+                after_number = self.kind(-1) == "num"
+                if after_number and self.kind() == "num":
+                    raise Unreadable("two numbers side by side")
+                mixed = after_number and left[0] == "num" and self.is_op(r"\frac")
+                left = self.mixed(left) if mixed else times(left, self.power())
             elif self.is_word() and not self.is_word("and", "or"):
                 left = self.unit(left)
             else:
@@ -244,7 +247,7 @@ class Parser:
             name = self.name(self.argument())
             return ("reals",) if name == "R" else ("sym", rf"\mathbb {name}")
         if value == r"\begin":
-            return self.environment()
+            return self.matrix()
         if value == r"\overline":
             inner = self.argument()
             return inner if inner[0] == "*" and all(map(self.name, inner[1])) else ("sym", self.name(inner))
@@ -353,29 +356,26 @@ class Parser:
             return items[0]
         return ("group", brackets, items)
 
-    def environment(self) -> tuple:
-        """A matrix; its rows end with `\\\\`."""
-        name = self.environment_name()
+    def matrix(self) -> tuple:
+        name, rows = self.environment(), [()]
         if not name.endswith(("matrix", "array")):
             raise Unreadable(name)
-        if name == "array" and self.follows("{"):
-            while self.next() != "}":
-                pass
-        rows: list[tuple] = [()]
+        if name == "array" and self.is_op("{"):  # its columns
+            self.environment()
         while not self.follows(r"\end"):
             rows[-1] += (self.sum(),)
             if self.follows("\\\\"):
                 rows.append(())
             elif not self.follows("&") and not self.is_op(r"\end"):
                 raise Unreadable("matrix")
-        self.environment_name()
+        self.environment()
         rows = rows if rows[-1] else rows[:-1]
         if not rows or len({len(row) for row in rows}) != 1:
             raise Unreadable("ragged matrix")
-        matrix = ("matrix", tuple(rows))
-        return ("fn", "det", (matrix,)) if name == "vmatrix" else matrix
+        return ("fn", "det", (("matrix", tuple(rows)),)) if name == "vmatrix" else ("matrix", tuple(rows))
 
-    def environment_name(self) -> str:
+    def environment(self) -> str:
+        """A name in braces."""
         self.take("{")
         name = ""
         while not self.follows("}"):
