@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sftrl.verify import extract_answer, verify_many
-from sftrl.verify.compare import compare
+from sftrl.verify.exact import compare
 from sftrl.verify.extract import MAX_LENGTH
-from sftrl.verify.latex import readings
+from sftrl.verify.grammar import readings
 
 fractions = st.builds(Fraction, st.integers(-999, 999), st.integers(1, 60))
 SIGNS = (

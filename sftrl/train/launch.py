@@ -13,22 +13,15 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoConfig, PreTrainedConfig
 
 from sftrl.errors import InputError
 from sftrl.files import hash_path, read_json, read_table, write_json
-from sftrl.recipes import Checkpoint, Compute
+from sftrl.recipes import Compute
 from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
 FREE = {"save_minutes"}  # what may change between a stop and going on
 DERIVED = {"micro_batch", "parts"}  # follow from others, which are named first
-
-
-def context(checkpoint: Checkpoint) -> int | None:
-    """Return the longest sequence that the model was made for, in tokens, if its configuration says so."""
-    config: PreTrainedConfig = AutoConfig.from_pretrained(checkpoint.model, revision=checkpoint.revision)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_compute(compute: Compute) -> None:

@@ -4,23 +4,16 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from sftrl.errors import InputError
 from sftrl.files import whole_folder
-from sftrl.models import load_tokenizer
+from sftrl.models import load_config, load_model, load_tokenizer, resolved_dtype
 from sftrl.recipes import Checkpoint, Grpo, Sft
 from sftrl.train import lora
 from sftrl.train.arguments import resolve
 from sftrl.train.resumable import Resumable, sync
 
 HALF_STUCK = 0.5  # a bfloat16 run is refused where a step moves a smaller share of the weights (chosen here)
-
-
-def stored_dtype(checkpoint: Checkpoint, config: PreTrainedConfig) -> torch.dtype:
-    """Return the dtype that the weights of `checkpoint` have, and so those trained from it: they are saved in it."""
-    name = checkpoint.dtype if checkpoint.dtype != "auto" else config.dtype or "float32"
-    return name if isinstance(name, torch.dtype) else getattr(torch, name)
 
 
 def training_dtype(recipe: Sft | Grpo, stored: torch.dtype) -> torch.dtype:
@@ -51,14 +44,12 @@ def check_moves(model: torch.nn.Module, recipe: Sft | Grpo) -> None:
 
 def load(kind: type, recipe: Sft | Grpo, checkpoint: Checkpoint, config, data, section: str, **more) -> Resumable:
     """Return a trainer of `kind` with the checkpoint's model, to be saved in the dtype that the checkpoint has."""
-    source = AutoConfig.from_pretrained(checkpoint.model, revision=checkpoint.revision)
-    stored = stored_dtype(checkpoint, source)
-    adapters = lora.peft_config(recipe.lora, source, section) if recipe.lora else None
+    stored = getattr(torch, resolved_dtype(checkpoint))
+    adapters = lora.peft_config(recipe.lora, load_config(checkpoint), section) if recipe.lora else None
     # To the CPU: the trainer moves it, whole or in shards.
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.model, revision=checkpoint.revision, dtype=training_dtype(recipe, stored)
-    )
-    tokenizer = load_tokenizer(checkpoint.model, checkpoint.revision)
+    name = str(training_dtype(recipe, stored)).removeprefix("torch.")
+    model = load_model(checkpoint, dtype=name, device="cpu")
+    tokenizer = load_tokenizer(checkpoint)
     trainer = kind(
         model=model, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapters, **more
     )

@@ -1,0 +1,70 @@
+"""One page for a reader in a hurry: what happened, which predictor saw it coming, and what choosing by it costs."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sftrl.figures.strength import draw_k_sweep, draw_regrets, draw_strength, k_sweep_handles, unknown
+from sftrl.figures.style import BEST_RED, COLOURS, FAMILY_MARKERS, styled
+from sftrl.tables import direction, headline
+
+
+@styled
+def summary(
+    runs: pd.DataFrame, judged: pd.DataFrame, regret: pd.DataFrame, ceiling: pd.DataFrame, *, pool: str | None = None
+) -> Figure:
+    """Draw four panels: scores before and after RL, the k sweep, the predictors side by side, and their regret.
+
+    Args:
+        runs: the frame of the pool that is shown.
+        judged, regret, ceiling: tables as `analyse` gives them.
+        pool: default: the first of `judged`.
+    """
+    pool = judged["pool"].iloc[0] if pool is None else pool
+    rows = judged[(judged["pool"] == pool) & (judged["target"] == "post_rl")]
+    names = headline(list(rows["predictor"]))
+    figure = Figure(figsize=(9, 6.6), layout="constrained")
+    first, second, third, fourth = figure.subplots(2, 2).ravel()
+    _draw_scores(first, runs)
+    first.set_title("a  Best after SFT, best after RL?")
+    draw_k_sweep(second, rows, ceiling, pool, "spearman")
+    second.set_xlabel("k of Pass@k after SFT")
+    second.set_ylabel("Spearman with post-RL")
+    second.set_title("b  Which k tells?")
+    second.legend(handles=k_sweep_handles(rows, ceiling[ceiling["pool"] == pool]), loc="lower left")
+    shown = rows[rows["predictor"].isin(names) & rows["r2"].notna()]
+    draw_strength(third, shown, ceiling, "r2")
+    third.set_xlabel("r² with post-RL (diamond: leave-one-out, arrow: below 0)")
+    right = third.get_yaxis_transform()
+    third.text(1.08, -0.75, "Spearman", transform=right, ha="center", color="#444444", fontsize=7)
+    for y, (name, value) in enumerate(zip(shown["predictor"], shown["spearman"], strict=True)):
+        third.text(1.08, y, f"{value * (direction(name) or 1):+.2f}", transform=right, ha="center", va="center")
+    third.set_title("c  Which predictor?")
+    cost = regret[(regret["pool"] == pool) & regret["predictor"].isin(["random choice", *names])]
+    draw_regrets(fourth, cost[cost["regret"].notna()])
+    fourth.set_title("d  What does choosing by it cost?")
+    figure.suptitle(
+        f"pool {pool}: {rows['n'].max()} SFT runs, 95 % intervals over runs{unknown(ceiling, pool)}", fontsize=9
+    )
+    return figure
+
+
+def _draw_scores(axes: Axes, runs: pd.DataFrame) -> None:
+    for i, (family, part) in enumerate(runs.groupby("family", sort=True)):
+        x, y = 100 * part["post_sft"], 100 * part["post_rl"]
+        error = 100 * part["post_rl_sd"].fillna(0) / np.sqrt(part["n_seeds"].clip(lower=1))
+        axes.errorbar(x, y, yerr=error, fmt=FAMILY_MARKERS[i % 8], color=COLOURS[i % 10], ms=5, lw=0.8, label=family)
+        if y.notna().any():
+            sft, rl = x[y.notna()].idxmax(), y.idxmax()
+            for at, word, up in (
+                [(sft, "best SFT and RL", 9)] if sft == rl else [(sft, "best SFT", -15), (rl, "best RL", 9)]
+            ):
+                axes.plot(x[at], y[at], "o", mfc="none", mec=BEST_RED, ms=10, mew=1.3)
+                spot = {"xytext": (0, up), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(word, (x[at], y[at]), color=BEST_RED, weight="bold", **spot)
+    axes.margins(0.15)
+    axes.set_xlabel("Pass@1 after SFT, %")
+    axes.set_ylabel("Pass@1 after RL, %")
+    if runs["family"].nunique() > 1:  # of one family, the key would look like one more run
+        axes.legend(loc="best")

@@ -1,0 +1,122 @@
+"""`01_curate`: one folder of data for all runs: benchmarks, SFT examples, held-out examples, RL problems."""
+
+import pandas as pd
+
+from sftrl import curate, procedural
+from sftrl.errors import InputError
+from sftrl.files import read_table, write_table
+from sftrl.problems import check_examples, check_problems, load_examples, load_problems
+from sftrl.stages import base
+from sftrl.stages.job import Job, Work
+from sftrl.study import Study
+from sftrl.study.params import Generated
+
+Tables = dict[str, pd.DataFrame]
+
+
+def job(study: Study) -> Job:
+    """Return the job that makes the data of all runs."""
+    # Lengths are counted in the first family's tokens; a family made from scratch has none before it is made.
+    _, made_by = base.checkpoint(study, study.families[0])
+    return Job(
+        "01_curate",
+        study.folder / "data",
+        study.settings("data"),
+        made_by,
+        {use: study.seed(use) for use in ("benchmarks", "sft", "rl", "split")},
+    )
+
+
+def read(study: Study, name: str) -> pd.DataFrame | None:
+    """Return a curated table (`benchmarks`, `sft`, `held_out`, `rl`), or None where the study has none of it."""
+    path = job(study).folder / f"{name}.parquet"
+    return read_table(path) if path.is_file() else None
+
+
+def benchmarks(study: Study) -> pd.DataFrame:
+    """Return the benchmark problems, checked."""
+    source = study.params.data.benchmarks
+    if isinstance(source, Generated):
+        return check_problems(procedural.benchmark_problems(study.seed_sequence("benchmarks"), source.procedural))
+    return check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
+
+
+def training(study: Study) -> Tables:
+    """Return the SFT examples, `sft`, and the RL problems, `rl`, checked; those that the params name."""
+    makers = {
+        "sft": (procedural.sft_examples, load_examples, check_examples),
+        "rl": (procedural.rl_problems, load_problems, check_problems),
+    }
+    tables = {}
+    for name, (generate, load, check) in makers.items():
+        source = getattr(study.params.data, name)
+        if isinstance(source, Generated):
+            tables[name] = check(generate(study.seed_sequence(name), source.procedural))
+        elif source is not None:
+            tables[name] = check(pd.concat([load(spec) for spec in source], ignore_index=True))
+    return tables
+
+
+def clean(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
+    """Return training tables without what teaches nothing and without repeats; and how much was dropped, and why."""
+    from sftrl.models import load_tokenizer  # imports torch, which most readers of a study never need
+
+    kept, reports = {}, []
+    for name, table in tables.items():
+        if name == "sft":
+            count = curate.token_counter(load_tokenizer(base.checkpoint(study, study.families[0])[0]))
+            limit = study.params.data.max_response_tokens
+            table, report = curate.clean(table, count_tokens=count, max_tokens=limit)
+            reports.append(report.assign(table=name))
+        if name == "rl":
+            table, report = curate.drop_unreadable(table)
+            reports.append(report.assign(table=name))
+        kept[name], report = curate.deduplicate(table)
+        reports.append(report.assign(table=name))
+    columns = ["table", "step", "reason", "dropped"]
+    return kept, pd.concat(reports, ignore_index=True)[columns] if reports else pd.DataFrame(columns=columns)
+
+
+def decontaminate(study: Study, tables: Tables, problems: pd.DataFrame) -> tuple[Tables, pd.DataFrame, pd.DataFrame]:
+    """Return training tables without what overlaps with a benchmark problem, the counts, and the pairs that overlap.
+
+    Counted always; dropped unless `data.decontaminate` is false.
+    """
+    if not tables:
+        return tables, pd.DataFrame(), pd.DataFrame()
+    counts, pairs = curate.contamination_table(tables, problems)
+    if study.params.data.decontaminate:
+        # The pairs hold the overlaps of the training sets with each other too; those are only reported.
+        found = pairs[pairs["benchmark"].isin(set(problems["benchmark"]))]
+        touched = {name: set(rows["training_id"]) for name, rows in found.groupby("training")}
+        tables = {n: t[~t["id"].isin(touched.get(n, set()))].reset_index(drop=True) for n, t in tables.items()}
+    return tables, counts, pairs
+
+
+def hold_out(study: Study, tables: Tables, seed: int) -> Tables:
+    """Return the training tables with the held-out SFT examples split off, as `held_out`.
+
+    Raises:
+        InputError: a run of the grid asks for more examples than are left; before anything is trained.
+    """
+    if "sft" not in tables:
+        return tables
+    pool, aside = curate.split(tables["sft"], study.params.data.held_out, seed)
+    for name in study.sft_runs:
+        if study.run(name).examples > len(pool):
+            raise InputError(
+                f"runs: {name} asks for {study.run(name).examples} examples; {len(pool)} are left after curation and "
+                "the held-out split"
+            )
+    return tables | {"sft": pool, "held_out": aside}
+
+
+def save(work: Work, tables: Tables, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Write the tables and finish the job; return how many rows each has."""
+    if not work.done:
+        for name, table in tables.items():
+            write_table(table, work.folder / f"{name}.parquet")
+        write_table(pairs, work.folder / "contaminated_pairs.parquet")
+    rows = {name: len(table) for name, table in tables.items()}
+    work.finish(rows=rows)
+    return pd.Series(rows, name="rows").to_frame()

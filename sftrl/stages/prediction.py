@@ -1,0 +1,124 @@
+"""`05_predict`: the tables of the whole study, what they say, and the figures drawn from them."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from sftrl.files import read_table, whole_file, write_table
+from sftrl.predict import advice, analyse
+from sftrl.stages import evaluation, grpo, held_out, manifest, sft
+from sftrl.stages.job import Job, Work
+from sftrl.study import Study
+from sftrl.tables import RUN
+
+
+def job(study: Study) -> Job:
+    """Return the job that judges the study: it waits for all others."""
+    return Job(
+        "05_predict",
+        study.folder / "predict",
+        study.settings("predict", "runs", "evaluation"),
+        inputs(study),
+        {"resamples": study.seed("resamples")},
+    )
+
+
+def inputs(study: Study) -> tuple[Job, ...]:
+    """Return every job whose result a table holds."""
+    jobs = []
+    for family in study.families:
+        for run, phase, rl_seed in evaluation.all_of(study, family):
+            jobs.append(evaluation.job(study, family, phase, run, rl_seed))
+            jobs += evaluation.checkpoint(study, family, run, rl_seed)[1]
+    return tuple(jobs)
+
+
+def every_job(study: Study) -> list[Job]:
+    """List all jobs of a study, each after those that it reads."""
+    found: dict[str, Job] = {}
+
+    def add(one: Job) -> None:
+        for earlier in one.inputs:
+            add(earlier)
+        found.setdefault(one.key, one)
+
+    add(job(study))
+    return list(found.values())
+
+
+def out_of_date(study: Study) -> dict[str, list[str]]:
+    """Name the finished jobs that other code made than is here now, each with the files that have changed."""
+    found = {}
+    for one in every_job(study):
+        made = manifest.read(one.folder)
+        if made and (changed := manifest.changed_code(made)):
+            found[str(one.folder)] = changed
+    return found
+
+
+def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
+    """Return the tables that every judgement and figure is made from, as they are written and read again."""
+    if not work.done:
+        made = {"results": evaluation.results(study), "predictors": held_out.predictors(study)}
+        made |= {"sft_curves": sft.curves(study), "rl_curves": grpo.curves(study)}
+        for name, table in made.items():
+            if table is not None:
+                write_table(table, work.folder / f"{name}.csv")
+    return {path.stem: read_table(path) for path in sorted(work.folder.glob("*.csv"))}
+
+
+def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[str, pd.DataFrame]:
+    """Return what the tables say, by name: how predictors did, where runs have been through RL; and a decision."""
+    return analyse(found["results"], found["predictors"], judging=study.params.predict, seed=work.seeds["resamples"])
+
+
+def answer(said: dict[str, pd.DataFrame]) -> str:
+    """Return the answer in a sentence for each family: which checkpoint to take to RL, and how sure that is."""
+    if "decision" not in said:
+        return "Too few runs to decide among."
+    return advice(said["decision"])
+
+
+def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return what to read first, a row a run, best on top: scores in percent, the loss, the place in the ranking."""
+    runs = said["runs"].copy()
+    largest = max((c for c in runs if re.fullmatch(r"pass@\d+", c)), key=lambda c: int(c[5:]))
+    if "decision" in said:
+        last = said["decision"].groupby("family")["predictor"].last()
+        ranked = said["decision"].merge(last.reset_index())[[*RUN, "rank", "p_best", "shortlist"]]
+        runs = runs.merge(ranked, on=RUN, how="left")
+    names = {
+        "run": "run", "pass@1": "Pass@1", largest: f"Pass@{largest[5:]}", "generalization_loss": "loss",
+        "entropy": "entropy", "post_rl": "Pass@1 after RL", "post_rl_sd": "sd of RL seeds", "n_seeds": "RL seeds",
+        "rank": "rank by the advice", "p_best": "chance to be best",
+    }  # fmt: skip
+    table = runs[[c for c in names if c in runs]]
+    table = table.sort_values("post_rl" if runs["post_rl"].notna().any() else "pass@1", ascending=False)
+    shares = [c for c in ("pass@1", largest, "post_rl", "post_rl_sd", "p_best") if c in table]
+    return table.assign(**{c: (100 * table[c]).round(1) for c in shares}).round(3).rename(columns=names)
+
+
+def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
+    """Write judgements and figures, finish the job, and copy what is small to `figures/<study>`; return the folder.
+
+    A study whose params are not those of its file keeps its figures in the job's own folder.
+    """
+    from sftrl.figures import redraw
+
+    if not work.done:
+        for name, table in said.items():
+            if name != "runs":  # the runs are in results and predictors
+                write_table(table, work.folder / f"{name}.csv")
+        drawn = redraw(work.folder)
+        with whole_file(work.folder / "README.md") as temporary:
+            temporary.write_text(f"# Study {study.name}\n\n{answer(said)}\n")
+        work.finish(figures=drawn)
+    if not study.is_committed:
+        return work.folder
+    for path in sorted(work.folder.iterdir()):
+        if path.suffix in (".csv", ".png", ".pdf", ".md"):
+            with whole_file(study.figures / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+    return study.figures

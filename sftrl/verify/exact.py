@@ -1,0 +1,233 @@
+r"""The exact layer: what a gold answer and an answer are, by the answer type or by their looks, and whether they agree.
+
+It gives a status where it is sure and None where it is not. Most pairs never reach the parser: equal strings, integers,
+decimals and simple fractions are decided before it.
+"""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from sftrl.verify.extract import MAX_LENGTH
+from sftrl.verify.grammar import readings
+from sftrl.verify.structure import same
+from sftrl.verify.tokens import clean
+from sftrl.verify.values import TooLarge
+
+ANSWER_TYPES = {"integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text"}
+
+_INTEGER = re.compile(r"[-+]?\d{1,300}")
+_SIMPLE = re.compile(
+    r"([-+]?)(?:\\[dt]?frac\{(\d{1,300})\}\{(\d{1,300})\}|(\d{1,300})/(\d{1,300})|(\d{0,300}\.?\d{1,300}))"
+)
+_WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|textsc|emph|operatorname)\s*\{([^{}]*)\}")
+_LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?")
+_LED = re.compile(
+    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*(\S.*)"
+    r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
+    re.DOTALL,
+)
+_LABELS = re.compile(r"(?:^|[\s,;)])\(?([A-H])[).:](?=[\s(]|$)")
+_WORD = re.compile(r"[^\W\d_]{3,}|^[Nn]o$")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
+_CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
+MAX_PHRASE = 5  # words whose order says nothing
+_STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
+_NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
+# What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
+_COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
+_RELATION = re.compile(r"[<>=]|\\(?:[lg]e|[lg]eq|[lg]t|neq?)(?![A-Za-z])")
+_UNREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\\underbrace")  # only the same string is equal
+
+
+@lru_cache(maxsize=32768)
+def compare(
+    gold: str,
+    answer: str | None,
+    kind: str | None = None,
+    options: tuple[str, ...] | None = None,
+    tolerance: float | None = None,
+) -> str | None:
+    """Return the status of an answer, or None if this layer is not sure. Arguments as in `verify_many`."""
+    if not isinstance(gold, str) or not gold.strip() or len(gold) > MAX_LENGTH:
+        return "unparseable_gold"
+    if kind == "choice":
+        return _compare_choice(gold, answer, options)
+    if kind == "integer" and not _INTEGER.fullmatch(gold):
+        number = _simple(clean(gold).replace(",", ""))
+        if number is None or number.denominator != 1:
+            return "unparseable_gold"
+    if answer is None:
+        return "unparseable_response"
+    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+        return _status(int(gold) == int(answer))
+    if kind == "text":
+        return _status(_text_key(gold) == _text_key(answer))
+    gold, answer = clean(gold), clean(answer)
+    if not answer:
+        return "unparseable_response"
+    if gold == answer:
+        return "correct"
+    number, value = _simple(gold), _simple(answer)
+    if number is not None and value is not None and (number == value or tolerance is None):
+        return _status(number == value)
+    return _compare_read(gold, answer, kind, tolerance)
+
+
+def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | None) -> str | None:
+    gold_letter, letter = _letter(gold), _letter(answer)
+    if gold_letter and kind is None:
+        if letter:
+            return _status(gold_letter == letter)
+        led = _leading_letter(answer)
+        if led and gold_letter.isupper():
+            return _status(gold_letter == led)
+    time = _times(gold)
+    if time:
+        return _status(time == _times(answer))
+    gold_trees, trees = readings(gold), readings(answer)
+    if gold_letter and not gold_trees:  # `\text{(C)}`, and the answer is no letter
+        return "incorrect"
+    try:
+        found = _same_reading(gold_trees, trees, kind, tolerance)
+        if not gold_trees or not trees:  # "f(x) = ax + b, where a is any integer": what stands before the words agrees
+            heads = gold_trees or readings(_head(gold)), trees or readings(_head(answer))
+            found = _same_reading(*heads, kind, tolerance) or None
+    except TooLarge:
+        return "timed_out"
+    if found is not None:
+        return _status(found)
+    if not (gold_trees and trees):
+        if _squeezed(gold) == _squeezed(answer) or (_words(gold) and _text_key(gold) == _text_key(answer)):
+            return "correct"
+        if not any(_COMPUTED.search(text) for text in (gold, answer)) or _RELATION.search(gold + answer):
+            if gold_trees:
+                return "unparseable_response"
+            named = _words(gold) or _WRAPPED.fullmatch(gold) or _UNREAD.search(gold)
+            return "incorrect" if named else "unparseable_gold"
+    return None
+
+
+def _times(text: str) -> tuple[int, ...] | None:
+    """`4:30 p.m.` as numbers: hours, minutes, and whether after noon. A bare `4:30` may be a ratio."""
+    match = _TIME.fullmatch(_unwrapped(text))
+    return (int(match[1]), int(match[2]), int(match[3] or 0), match[4].lower() == "p") if match else None
+
+
+def _same_reading(golds: tuple, answers: tuple, kind: str | None, tolerance: float | None) -> bool | None:
+    """Compare every reading with every reading: one agreement is enough, one doubt is a doubt."""
+    found: bool | None = False if golds and answers else None
+    for gold in golds:
+        for answer in answers:
+            agree = same(gold, answer, kind, tolerance)
+            if agree:
+                return True
+            found = None if agree is None else found
+    return found
+
+
+def _status(equal: bool) -> str:
+    return "correct" if equal else "incorrect"
+
+
+def _simple(text: str) -> Fraction | None:
+    match = _SIMPLE.fullmatch(text)
+    if not match:
+        return None
+    sign, top, bottom, over, under, decimal = match.groups()
+    if decimal is None:
+        top, bottom = int(top or over), int(bottom or under)
+        if bottom == 0:
+            return None
+        value = Fraction(top, bottom)
+    else:
+        value = Fraction(decimal)
+    return -value if sign == "-" else value
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)|\$", "", text)
+
+
+# -- words and letters
+
+
+def _unwrapped(text: str) -> str:
+    while True:
+        inner = _WRAPPED.sub(r" \1 ", text)
+        if inner == text:
+            return text.replace("$", " ").strip(" {}*_~")
+        text = inner
+
+
+def _letter(text: str) -> str | None:
+    """The letter of `(C)`, `C.`, `\\text{C}`; None for anything longer."""
+    if len(text) > 40:
+        return None
+    match = _LETTER.fullmatch(_unwrapped(text).rstrip(".:"))
+    return match[1] if match else None
+
+
+def _leading_letter(text: str, options: tuple[str, ...] = ()) -> str | None:
+    """The letter of `C. 5 apples` or `Option C`; None where other options are named too."""
+    match = _LED.fullmatch(_unwrapped(text))
+    if not match:
+        return None
+    letter, rest = match[1] or match[2] or match[4], match[3] or ""
+    option = options[ord(letter) - ord("A")] if ord(letter) - ord("A") < len(options) else None
+    if option is not None and _squeezed(rest) == _squeezed(_unwrapped(clean(option))):
+        return letter
+    return None if set(_LABELS.findall(rest)) - {letter} else letter
+
+
+def _head(text: str) -> str:
+    return clean(_CONDITION.sub("", text))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_COMMAND.sub(" ", _unwrapped(text)))
+
+
+def _text_key(text: str) -> tuple[str, ...]:
+    plain = _unwrapped(clean(text)).casefold().replace("\\", " ")
+    if " ".join(re.findall(r"\w+", plain)) in _NOTHING:
+        return ("none",)
+    if verdict := re.match(r"\s*(yes|no)\b(?!.*\b(?:yes|no|not|but)\b)(?=\W|$)\s*([,.;]|$)", plain, re.DOTALL):
+        return (verdict[1],)  # No, there is none
+    words = re.findall(r"\w+|[^\w\s{}]", plain)
+    kept = [word for word in words if word not in _STOP and word not in ".,;:!'\"()"]
+    # "odd n" is "n is odd", and letters are a set; but "odd, even" is not "even, odd", nor a formula its anagram
+    unordered = all(word.isalpha() for word in kept) and ("," not in words or all(len(word) == 1 for word in kept))
+    return tuple(sorted(kept)) if unordered and len(kept) <= MAX_PHRASE else tuple(kept)
+
+
+# -- choices
+
+
+def _compare_choice(gold: str, answer: str | None, options: tuple[str, ...] | None) -> str:
+    """The gold is a letter; the answer is a letter, a letter with its option, or the option's value."""
+    gold_letter = (_letter(clean(gold)) or "").upper()
+    index = ord(gold_letter) - ord("A") if gold_letter else -1
+    if index < 0 or (options is not None and index >= len(options)):
+        return "unparseable_gold"
+    if answer is None:
+        return "unparseable_response"
+    answer = clean(answer)
+    letter = _letter(answer) or ""
+    if options is not None and not letter.isupper():
+        # As written first: `5 and 20` may stand beside `20 and 5`, and `8 + 6` beside `14`, as other options.
+        for fold in (str, str.casefold):
+            written = [fold(_squeezed(clean(option))) for option in options]
+            if fold(_squeezed(answer)) in written:
+                return _status(written[index] == fold(_squeezed(answer)))
+    letter = letter.upper() or _leading_letter(answer, options or ()) or ""
+    if letter and (options is None or ord(letter) - ord("A") < len(options)):
+        return _status(letter == gold_letter)
+    if options is None:
+        return "unparseable_response"
+    return _status(_is_option(options[index], answer))
+
+
+def _is_option(option: str, answer: str) -> bool:
+    return compare(option, answer) == "correct" or _text_key(option) == _text_key(answer)

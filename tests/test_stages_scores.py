@@ -1,0 +1,99 @@
+"""Scores are the exact Pass@k of the counts, and the average is the unweighted mean of its benchmarks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sftrl.errors import InputError
+from sftrl.generations import Summary
+from sftrl.passk import extrapolate_together, pass_at_k
+from sftrl.stages.scores import forecast_table, powers_of_two, score_table
+
+
+def summary(counts: dict[str, list[tuple[int, int]]]) -> Summary:
+    problems, answers = [], []
+    for benchmark, pairs in counts.items():
+        for i, (n, c) in enumerate(pairs):
+            name = {"benchmark": benchmark, "problem_id": f"{benchmark}-{i}"}
+            problems.append(name | {"n": n, "c": c})
+            answers += [name | {"answer": "1", "correct": True, "count": c}] if c else []
+    problems = pd.DataFrame(problems)
+    benchmarks = pd.DataFrame({"benchmark": list(counts)})
+    for i, rate in enumerate(("truncated", "unparseable", "empty", "mean_tokens")):
+        benchmarks[rate] = [0.1 * i + j for j in range(len(counts))]
+    columns = ["benchmark", "problem_id", "answer", "correct", "count"]
+    return Summary(benchmarks, problems, pd.DataFrame(answers, columns=columns), "v")
+
+
+COUNTS = {"easy": [(8, 8), (8, 6), (8, 7)], "hard": [(8, 0), (8, 1), (8, 0)], "choice": [(8, 2), (8, 3), (8, 1)]}
+
+
+def test_rows_are_pass_at_k_of_each_benchmark_and_their_mean():
+    table = score_table(summary(COUNTS), k=[1, 2, 8], group_size=8).set_index("benchmark")
+    for name, pairs in COUNTS.items():
+        n, c = zip(*pairs, strict=True)
+        for k in (1, 2, 8):
+            assert table.loc[name, f"pass@{k}"] == pytest.approx(pass_at_k(n, c, k).mean())
+            low, high = table.loc[name, f"pass@{k}_low"], table.loc[name, f"pass@{k}_high"]
+            assert low <= table.loc[name, f"pass@{k}"] <= high
+    names = list(COUNTS)
+    for column in ("pass@1", "pass@8", "truncated", "mean_tokens", "signal_share"):
+        assert table.loc["average", column] == pytest.approx(table.loc[names, column].mean())
+    assert (table.loc["average", "problems"], table.loc["average", "samples"]) == (9, 8)
+
+
+def test_a_benchmark_left_out_keeps_its_row_but_not_its_part():
+    table = score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=["choice"]).set_index("benchmark")
+    assert "choice" in table.index
+    assert table.loc["average", "pass@1"] == pytest.approx(table.loc[["easy", "hard"], "pass@1"].mean())
+    assert table.loc["average", "problems"] == 6
+
+
+def test_samples_are_the_smallest_of_a_benchmark():
+    table = score_table(summary({"a": [(8, 1), (4, 1)]}), k=[1, 4], group_size=8)
+    assert table.loc[0, "samples"] == 4
+    with pytest.raises(InputError, match="k = 8"):
+        score_table(summary({"a": [(8, 1), (4, 1)]}), k=[8], group_size=8)
+
+
+def test_a_single_problem_has_an_interval_over_its_samples():
+    table = score_table(summary({"a": [(8, 4)], "b": [(8, 2), (8, 6)]}), k=[1], group_size=8)
+    assert (table["pass@1_low"] < table["pass@1"]).all()
+    assert (table["pass@1"] < table["pass@1_high"]).all()
+
+
+def test_leaving_out_what_is_not_there_or_all():
+    with pytest.raises(InputError, match="'mcq' is not one of"):
+        score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=["mcq"])
+    with pytest.raises(InputError, match="no benchmark is left"):
+        score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=list(COUNTS))
+
+
+@pytest.mark.parametrize(("n", "ks"), [(1, [1]), (4, [1, 2, 4]), (6, [1, 2, 4]), (64, [1, 2, 4, 8, 16, 32, 64])])
+def test_powers_of_two(n, ks):
+    assert powers_of_two(n) == ks
+
+
+def test_forecast_beyond_the_samples():
+    random = np.random.default_rng(0)
+    ids = [("easy", f"e{i}") for i in range(30)] + [("hard", f"h{i}") for i in range(60)]
+    ids += [("apart", f"a{i}") for i in range(20)] + [("few", f"f{i}") for i in range(3)]
+    counts = {}
+    for run, ability in (("base", 0.5), ("good", 1.0), ("bad", 0.3)):
+        draws = {"easy": (2, 2 / ability), "hard": (0.3 * ability, 2), "apart": (1, 1), "few": (1, 9)}
+        c = [random.binomial(16, random.beta(*draws[benchmark])) for benchmark, _ in ids]
+        counts[run] = pd.DataFrame(ids, columns=["benchmark", "problem_id"]).assign(n=16, c=c)
+    table = forecast_table(counts, largest=16, left_out_of_average=["apart", "few", "not there"])
+    forecast = table.set_index(["run", "benchmark"])["extrapolated_pass@64"]
+    assert set(forecast["good"].index) == {"easy", "hard", "average", "apart"}  # three problems support no forecast
+    part = counts["good"]["benchmark"].isin(["easy", "hard"])
+    stacked = np.stack([rows.loc[part, "c"] for rows in counts.values()])
+    together = extrapolate_together(16, stacked, 64, benchmarks=counts["good"].loc[part, "benchmark"])
+    assert forecast["good", "average"] == together["average"][1].estimate
+    assert forecast["bad", "hard"] == together["hard"][2].estimate
+    assert forecast["good", "average"] == pytest.approx((forecast["good", "easy"] + forecast["good", "hard"]) / 2)
+    assert (table["extrapolated_pass@64_low"] < table["extrapolated_pass@64"]).all()
+    assert forecast["good", "average"] > forecast["bad", "average"]
+    assert forecast_table({"good": counts["good"]}, largest=16).empty
+    with pytest.raises(InputError, match="bad and good were evaluated on different problems"):
+        forecast_table({"good": counts["good"], "bad": counts["bad"][::-1]}, largest=16)
