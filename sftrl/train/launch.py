@@ -21,6 +21,7 @@ from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
 FREE = {"save_minutes"}  # what may change between a stop and going on
+DERIVED = {"micro_batch", "parts"}  # follow from others, which are named first
 
 
 def check_compute(compute: Compute) -> None:
@@ -65,7 +66,7 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
 
 def _compare(there: dict, now: dict, place: Path) -> None:
     there, now = _flat(there), _flat(now)
-    for name in sorted(there.keys() | now.keys()):
+    for name in sorted(there.keys() | now.keys(), key=lambda name: (name in DERIVED, name)):
         if there.get(name) != now.get(name) and name not in FREE:
             raise InputError(
                 f"{place}: an unfinished training with {name} = {there.get(name)!r}, now {now.get(name)!r}: "
