@@ -3,7 +3,8 @@
 #     snakemake --cores 2 --configfile params/quick.yaml
 #     snakemake --configfile params/qwen3-4b.yaml --executor slurm --jobs 20
 #
-# A job runs again when its settings, its notebook or one of its inputs change, and for no other reason.
+# A job's folder is named by its settings and those of the jobs before it, so a changed setting is another folder, what
+# was made before stays, and timestamps do not matter. `--forcerun sft` makes all SFT runs, and what follows, again.
 import sys
 
 import yaml
@@ -12,8 +13,9 @@ sys.path.insert(0, workflow.basedir)  # so that the checkout is enough, installe
 
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
-from sftrl.study import Study, jobs
-from sftrl.study.schema import check
+from sftrl.stages import base, curation, evaluation, grpo, prediction, sft
+from sftrl.study import Study
+from sftrl.study.params import check
 
 if not config:
     sys.exit("Which study? Say so: snakemake --configfile params/<study>.yaml")
@@ -23,12 +25,8 @@ except InputError as error:
     sys.exit(str(error))
 
 # What the notebooks get: the params as they are now, `--config` overrides and all.
-PARAMS = study.folder / "params.yaml"
-text = yaml.safe_dump(study.params.model_dump(mode="json", exclude_unset=True), sort_keys=False)
-if not PARAMS.is_file() or PARAMS.read_text() != text:
-    with whole_file(PARAMS) as temporary:
-        temporary.write_text(text)
-
+VALUES = study.params.model_dump(mode="json", exclude_unset=True)
+PARAMS = study.folder / "params" / f"{hash_value(VALUES)}.yaml"
 SHARDS = study.params.evaluation.shards
 LOGS = f"{study.folder}/notebooks"
 THREADS = 1  # two jobs of one thread each beat one of two
@@ -39,31 +37,23 @@ def manifest(job):
 
 
 def manifests(job):
-    return [str(folder / "manifest.json") for folder in job.inputs]
+    return [manifest(earlier) for earlier in job.inputs]
 
 
-def settings(job):
-    return hash_value(job.settings)
-
-
-def checkpoint(wildcards):
-    """Return the run and the RL seed, or None, that an evaluation's folder name stands for."""
-    if wildcards.stage == "post_sft":
-        return wildcards.run, None
-    run, _, seed = wildcards.run.rpartition("-seed")
-    return run, int(seed)
-
-
-def evaluation(wildcards, shard=0, of=1):
-    return jobs.evaluate(study, wildcards.family, wildcards.stage, *checkpoint(wildcards), shard, of)
+def evaluated(wildcards, shard=0, of=1):
+    """Return the evaluation that a folder's name stands for."""
+    run, seed = wildcards.run, None
+    if wildcards.phase == "post_rl":
+        run, _, seed = run.rpartition("-seed")
+    return evaluation.job(study, wildcards.family, wildcards.phase, run, seed and int(seed), shard, of)
 
 
 def evaluation_words(wildcards):
-    run, seed = checkpoint(wildcards)
-    return f"-r stage {wildcards.stage} -r run {run}" + ("" if seed is None else f" -p rl_seed {seed}")
+    run, _, seed = wildcards.run.rpartition("-seed") if wildcards.phase == "post_rl" else (wildcards.run, "", "")
+    return f"-r family {wildcards.family} -r phase {wildcards.phase} -r run {run}" + (seed and f" -p rl_seed {seed}")
 
 
-# papermill, with the executed notebook whole or named as failed, and one clear line where a user slipped.
+# papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
 RUN = (
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
     "papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
@@ -71,35 +61,39 @@ RUN = (
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
+
+onstart:
+    with whole_file(PARAMS) as temporary:
+        temporary.write_text(yaml.safe_dump(VALUES, sort_keys=False))
+
+
 wildcard_constraints:
-    stage="post_sft|post_rl",
+    phase="post_sft|post_rl",
     seed=r"\d+",
     family="[^/]+",
     run="[^/]+",
+    key="[0-9a-f]{10}",
 
 
 rule all:
     input:
-        manifest(jobs.predict(study)),
-        manifests(jobs.predict(study)),
+        manifest(prediction.job(study)),
     default_target: True
 
 
 rule bases:
     input:
-        [manifest(jobs.base(study, name)) for name in study.families if study.params.families[name].scratch],
+        [manifest(base.job(study, name)) for name in study.families if study.params.families[name].scratch],
 
 
 rule predict:
     input:
-        manifests(jobs.predict(study)),
-        notebook="notebooks/05_predict.ipynb",
+        manifests(prediction.job(study)),
     output:
-        manifest(jobs.predict(study)),
+        manifest(prediction.job(study)),
     params:
         notebook="05_predict",
         words="",
-        settings=settings(jobs.predict(study)),
     log:
         notebook=f"{LOGS}/05_predict.ipynb",
         text=f"{LOGS}/05_predict.log",
@@ -111,17 +105,14 @@ rule predict:
 
 
 rule base:
-    input:
-        "notebooks/00_base.ipynb",
     output:
-        f"{study.folder}/{{family}}/base/manifest.json",
+        f"{study.folder}/{{family}}/base/{{key}}/manifest.json",
     params:
         notebook="00_base",
         words="-r family {family}",
-        settings=lambda w: settings(jobs.base(study, w.family)),
     log:
-        notebook=f"{LOGS}/00_base/{{family}}.ipynb",
-        text=f"{LOGS}/00_base/{{family}}.log",
+        notebook=f"{LOGS}/00_base/{{family}}-{{key}}.ipynb",
+        text=f"{LOGS}/00_base/{{family}}-{{key}}.log",
     message:
         "00_base {wildcards.family}"
     threads: THREADS
@@ -131,14 +122,12 @@ rule base:
 
 rule curate:
     input:
-        manifests(jobs.curate(study)),
-        "notebooks/01_curate.ipynb",
+        manifests(curation.job(study)),
     output:
-        manifest(jobs.curate(study)),
+        manifest(curation.job(study)),
     params:
         notebook="01_curate",
         words="",
-        settings=settings(jobs.curate(study)),
     log:
         notebook=f"{LOGS}/01_curate.ipynb",
         text=f"{LOGS}/01_curate.log",
@@ -151,17 +140,15 @@ rule curate:
 
 rule sft:
     input:
-        lambda w: manifests(jobs.sft(study, w.family, w.run)),
-        "notebooks/02_sft.ipynb",
+        lambda w: manifests(sft.job(study, w.family, w.run)),
     output:
-        f"{study.folder}/{{family}}/sft/{{run}}/manifest.json",
+        f"{study.folder}/{{family}}/sft/{{run}}/{{key}}/manifest.json",
     params:
         notebook="02_sft",
         words="-r family {family} -r run {run}",
-        settings=lambda w: settings(jobs.sft(study, w.family, w.run)),
     log:
-        notebook=f"{LOGS}/02_sft/{{family}}/{{run}}.ipynb",
-        text=f"{LOGS}/02_sft/{{family}}/{{run}}.log",
+        notebook=f"{LOGS}/02_sft/{{family}}/{{run}}-{{key}}.ipynb",
+        text=f"{LOGS}/02_sft/{{family}}/{{run}}-{{key}}.log",
     message:
         "02_sft {wildcards.family} {wildcards.run}"
     threads: THREADS
@@ -172,17 +159,15 @@ rule sft:
 
 rule grpo:
     input:
-        lambda w: manifests(jobs.grpo(study, w.family, w.run, int(w.seed))),
-        "notebooks/04_grpo.ipynb",
+        lambda w: manifests(grpo.job(study, w.family, w.run, int(w.seed))),
     output:
-        f"{study.folder}/{{family}}/grpo/{{run}}-seed{{seed}}/manifest.json",
+        f"{study.folder}/{{family}}/grpo/{{run}}-seed{{seed}}/{{key}}/manifest.json",
     params:
         notebook="04_grpo",
         words="-r family {family} -r run {run} -p rl_seed {seed}",
-        settings=lambda w: settings(jobs.grpo(study, w.family, w.run, int(w.seed))),
     log:
-        notebook=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}.ipynb",
-        text=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}.log",
+        notebook=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}-{{key}}.ipynb",
+        text=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}-{{key}}.log",
     message:
         "04_grpo {wildcards.family} {wildcards.run} seed {wildcards.seed}"
     threads: THREADS
@@ -193,20 +178,18 @@ rule grpo:
 
 rule evaluate:
     input:
-        lambda w: manifests(evaluation(w)),
-        lambda w: [manifest(evaluation(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
-        "notebooks/03_evaluate.ipynb",
+        lambda w: manifests(evaluated(w)),
+        lambda w: [manifest(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
     output:
-        f"{study.folder}/{{family}}/{{stage}}/{{run}}/manifest.json",
+        f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/manifest.json",
     params:
         notebook="03_evaluate",
-        words=lambda w: f"-r family {w.family} {evaluation_words(w)}",
-        settings=lambda w: settings(evaluation(w)),
+        words=evaluation_words,
     log:
-        notebook=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}.ipynb",
-        text=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}.log",
+        notebook=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{key}}.ipynb",
+        text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{key}}.log",
     message:
-        "03_evaluate {wildcards.family} {wildcards.stage} {wildcards.run}"
+        "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run}"
     threads: THREADS
     shell:
         RUN
@@ -214,19 +197,17 @@ rule evaluate:
 
 rule evaluate_shard:
     input:
-        lambda w: manifests(evaluation(w)),
-        "notebooks/03_evaluate.ipynb",
+        lambda w: manifests(evaluated(w)),
     output:
-        f"{study.folder}/{{family}}/{{stage}}/{{run}}/shards/{{shard}}-of-{{of}}/manifest.json",
+        f"{study.folder}/{{family}}/{{phase}}/{{run}}/shards/{{shard}}-of-{{of}}/{{key}}/manifest.json",
     params:
         notebook="03_evaluate",
-        words=lambda w: f"-r family {w.family} {evaluation_words(w)} -p shard {w.shard} -p of {w.of}",
-        settings=lambda w: settings(evaluation(w, int(w.shard), int(w.of))),
+        words=lambda w: f"{evaluation_words(w)} -p shard {w.shard} -p of {w.of}",
     log:
-        notebook=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}-{{shard}}-of-{{of}}.ipynb",
-        text=f"{LOGS}/03_evaluate/{{family}}/{{stage}}/{{run}}-{{shard}}-of-{{of}}.log",
+        notebook=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{shard}}-of-{{of}}-{{key}}.ipynb",
+        text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{shard}}-of-{{of}}-{{key}}.log",
     message:
-        "03_evaluate {wildcards.family} {wildcards.stage} {wildcards.run} shard {wildcards.shard} of {wildcards.of}"
+        "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run} shard {wildcards.shard} of {wildcards.of}"
     threads: THREADS
     shell:
         RUN

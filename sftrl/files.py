@@ -110,13 +110,26 @@ def hash_value(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, as hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def hash_path(path: str | Path) -> str:
     """16 hex digits of the SHA-256 of a file's bytes, or of a folder's file names and bytes."""
     path = Path(path)
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return sha256(path)[:16]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     files = sorted(p for p in path.rglob("*") if p.is_file())
     return hash_value({str(p.relative_to(path)): hash_path(p) for p in files})
+
+
+def flat(value: dict, prefix: str = "") -> dict:
+    """Turn nested dicts into one with dotted names."""
+    found = {}
+    for name, inner in value.items():
+        found |= flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {prefix + name: inner}
+    return found

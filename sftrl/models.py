@@ -5,7 +5,6 @@ Hugging Face folder, which vLLM, TRL and other tools load as they would any mode
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import tokenizers
 import torch
@@ -22,10 +21,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from sftrl.errors import InputError
+from sftrl.recipes import HEAD_DIM, Checkpoint, Scratch
 
 ARCHITECTURES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen3": Qwen3Config}
-HEAD_DIM = 32  # the smallest that vLLM's CPU attention takes
 
 # One user turn and one assistant turn; the response ends in the EOS token, `<|end|>`.
 CHAT_TEMPLATE = (
@@ -70,35 +68,21 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def build_model(
-    architecture: str, tokenizer: PreTrainedTokenizerBase, *, hidden_size: int, layers: int, context: int, seed: int
-) -> PreTrainedModel:
-    """Build a tiny causal language model with fresh weights.
-
-    Args:
-        architecture: `llama`, `mistral` or `qwen3`.
-        hidden_size: a multiple of 32, the width of an attention head.
-        context: the longest sequence, in tokens.
-
-    Raises:
-        InputError: an unknown architecture, or a hidden size that is no multiple of 32.
-    """
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"architecture: {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
-    if hidden_size % HEAD_DIM:
-        raise InputError(f"hidden_size: {hidden_size} is not a multiple of {HEAD_DIM}")
-    config = ARCHITECTURES[architecture](
+def build_model(scratch: Scratch, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
+    """Build a tiny causal language model with fresh weights."""
+    width = scratch.hidden_size
+    config = ARCHITECTURES[scratch.architecture](
         vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=8 * hidden_size // 3,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden_size // HEAD_DIM,
-        num_key_value_heads=hidden_size // HEAD_DIM,
+        hidden_size=width,
+        intermediate_size=8 * width // 3,
+        num_hidden_layers=scratch.layers,
+        num_attention_heads=width // HEAD_DIM,
+        num_key_value_heads=width // HEAD_DIM,
         head_dim=HEAD_DIM,
-        max_position_embeddings=context,
+        max_position_embeddings=scratch.context,
         tie_word_embeddings=True,
         # The usual 0.02 suits widths in the thousands; at this width it starves the first layers of signal.
-        initializer_range=hidden_size**-0.5,
+        initializer_range=width**-0.5,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -107,16 +91,16 @@ def build_model(
     return AutoModelForCausalLM.from_config(config)
 
 
-def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or the hub, with a padding token and left padding, as sampling needs."""
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.model, revision=checkpoint.revision, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_model(path: str | Path, revision: str | None = None, dtype: str = "auto") -> PreTrainedModel:
+def load_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """Load a causal language model from a folder or the hub, on the GPU where there is one."""
     transformers_logging.disable_progress_bar()  # a bar of loaded weights is noise in a log and in a notebook
-    model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.model, revision=checkpoint.revision, dtype=checkpoint.dtype)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

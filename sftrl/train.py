@@ -8,6 +8,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -17,6 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from sftrl.chat import encode_example
 from sftrl.errors import InputError
+from sftrl.models import load_model, load_tokenizer
+from sftrl.recipes import Checkpoint, Grpo, Scratch, Sft
 from sftrl.verify import verify_many
 
 
@@ -65,11 +68,9 @@ def pretrain(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: pd.DataFrame,
+    recipe: Scratch,
     *,
-    folder: str,
-    batch_size: int,
-    learning_rate: float,
-    matrix_learning_rate: float,
+    folder: Path,
     seed: int,
 ) -> pd.DataFrame:
     """Pretrain a tiny model, one pass over examples of `prompt` and `response`, on the responses' tokens.
@@ -82,43 +83,40 @@ def pretrain(
     Returns:
         The log: `step, epoch, loss` in nats a token.
     """
+    batch_size = recipe.batch_size
     steps = math.ceil(len(examples) / batch_size)
-    optimizer = MuonAdamW(model, matrix_learning_rate=matrix_learning_rate, learning_rate=learning_rate)
+    optimizer = MuonAdamW(model, matrix_learning_rate=recipe.matrix_learning_rate, learning_rate=recipe.learning_rate)
     scheduler = get_scheduler("linear", optimizer, num_warmup_steps=steps // 50, num_training_steps=steps)
     settings = {"per_device_train_batch_size": batch_size, "num_train_epochs": 1, "seed": seed}
     return _run_sft(model, tokenizer, examples, folder, settings, None, {"optimizers": (optimizer, scheduler)})
 
 
-def sft(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: pd.DataFrame,
+def sft(checkpoint: Checkpoint, examples, recipe: Sft, *, epochs: int, folder: Path, seed: int) -> pd.DataFrame:
+    """Fine-tune; interim."""
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
+    log = _sft(model, tokenizer, examples, folder=folder / "trainer", epochs=epochs, seed=seed, **recipe.model_dump())
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return log
+
+
+def _sft(
+    model,
+    tokenizer,
+    examples,
     *,
-    folder: str,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    micro_batch: int,
-    scheduler: str,
-    warmup_ratio: float,
-    weight_decay: float,
-    max_length: int,
-    seed: int,
-    trl: dict,
-) -> pd.DataFrame:
-    """Fine-tune on examples of `prompt` and `response`, on the responses' tokens and the EOS token (TRL's SFTTrainer).
-
-    Args:
-        batch_size: examples an optimizer step; `micro_batch` of them at a time on the device.
-        max_length: the longest example, prompt included, in tokens.
-        trl: further arguments of TRL's `SFTConfig`.
-
-    Returns:
-        The log: `step, epoch, loss` in nats a token.
-
-    Raises:
-        InputError: an example longer than `max_length`, or an argument that `SFTConfig` does not know.
-    """
+    folder,
+    epochs,
+    learning_rate,
+    batch_size,
+    micro_batch,
+    scheduler,
+    warmup_ratio,
+    weight_decay,
+    max_length,
+    seed,
+    trl,
+):
     micro_batch = min(micro_batch, batch_size)
     settings = {
         "num_train_epochs": epochs,
@@ -145,7 +143,7 @@ def _run_sft(model, tokenizer, examples, folder, settings, max_length, more) -> 
     trainer = SFTTrainer(
         model=model,
         args=_arguments(
-            SFTConfig, "sft.trl", settings, output_dir=folder, max_length=None,
+            SFTConfig, "sft.trl", settings, output_dir=str(folder), max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=Dataset.from_list(rows),
@@ -156,38 +154,32 @@ def _run_sft(model, tokenizer, examples, folder, settings, max_length, more) -> 
     return _train(trainer, ["epoch", "loss"])
 
 
-def grpo(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: pd.DataFrame,
+def grpo(checkpoint: Checkpoint, problems, recipe: Grpo, *, folder: Path, seed: int) -> pd.DataFrame:
+    """RL; interim."""
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
+    log = _grpo(model, tokenizer, problems, folder=folder / "trainer", seed=seed, **recipe.model_dump())
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return log
+
+
+def _grpo(
+    model,
+    tokenizer,
+    problems,
     *,
-    folder: str,
-    steps: int,
-    learning_rate: float,
-    scheduler: str,
-    prompts_per_step: int,
-    group_size: int,
-    micro_batch: int | None,
-    temperature: float,
-    max_tokens: int,
-    seed: int,
-    trl: dict,
-) -> pd.DataFrame:
-    """Train by GRPO on problems with a known answer (TRL's GRPOTrainer), one on-policy update a step, no KL term.
-
-    Args:
-        problems: columns `prompt`, `answer`, and `answer_type`, `choices`, `tolerance` where known.
-        prompts_per_step: problems a step, with `group_size` rollouts each, `micro_batch` rollouts at a time on the
-            device (None: all of them).
-        max_tokens: a rollout's longest response; a longer one is cut and so earns nothing.
-        trl: further arguments of TRL's `GRPOConfig`.
-
-    Returns:
-        The log: `step, reward, entropy, clipped_ratio, frac_reward_zero_std, completion_length`.
-
-    Raises:
-        InputError: batch sizes that do not divide, or an argument that `GRPOConfig` does not know.
-    """
+    folder,
+    steps,
+    learning_rate,
+    scheduler,
+    prompts_per_step,
+    group_size,
+    micro_batch,
+    temperature,
+    max_tokens,
+    seed,
+    trl,
+):
     from trl import GRPOConfig, GRPOTrainer
 
     rollouts = prompts_per_step * group_size
@@ -213,7 +205,7 @@ def grpo(
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=reward,
-        args=_arguments(GRPOConfig, "grpo.trl", settings | trl, output_dir=folder),
+        args=_arguments(GRPOConfig, "grpo.trl", settings | trl, output_dir=str(folder)),
         train_dataset=Dataset.from_list(rows.to_dict("records")),
         processing_class=tokenizer,
         callbacks=[Progress()],

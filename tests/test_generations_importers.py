@@ -13,7 +13,7 @@ from tiny import tiny_pair
 from sftrl.errors import InputError
 from sftrl.generations import Store, grade, import_lighteval, import_lm_eval, summarise
 from sftrl.predict import decide, runs_table
-from sftrl.score import score_table
+from sftrl.stages.scores import score_table
 
 DATA = Path(__file__).parent / "data"
 GSM8K = DATA / "samples_gsm8k_cot_2025-06-01T10-20-30.123456.jsonl"

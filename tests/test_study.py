@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sftrl.study.schema import check
 
 from sftrl.errors import InputError
 from sftrl.study import Study, jobs
-from sftrl.study.schema import check
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -32,6 +32,7 @@ class Summary:
     benchmarks: pd.DataFrame
     problems: pd.DataFrame
     answers: pd.DataFrame
+    verifier_version: str = "2.0"
 
 
 def summarise(

@@ -12,3 +12,22 @@ from sftrl.sample.evaluate import Drawn, evaluate_samples
 from sftrl.sample.requests import Decoding, Request, Response
 
 __all__ = ["Adaptive", "Decoding", "Drawn", "Request", "Response", "evaluate_samples"]
+
+
+def fill(folder, checkpoint, problems, sampling, *, n, seed, shard=0, of=1):
+    """Interim."""
+    how = sampling.model_dump(exclude={"adaptive"})
+    adaptive = Adaptive(**sampling.adaptive.model_dump()) if sampling.adaptive else None
+    return evaluate_samples(
+        folder,
+        model=checkpoint.model,
+        revision=checkpoint.revision,
+        dtype=checkpoint.dtype,
+        problems=problems,
+        n=n,
+        seed=seed,
+        shard=shard,
+        of=of,
+        adaptive=adaptive,
+        **how,
+    )

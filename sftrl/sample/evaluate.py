@@ -14,6 +14,7 @@ from sftrl.chat import template_hash
 from sftrl.errors import InputError
 from sftrl.generations import Grader, Store, sample_seed, summarise
 from sftrl.models import load_model, load_tokenizer
+from sftrl.recipes import Checkpoint
 from sftrl.sample.adaptive import Adaptive, allocate
 from sftrl.sample.checkpoint import describe, encode_prompts, engine_version, hash_prompts
 from sftrl.sample.local import sample_batches
@@ -105,7 +106,7 @@ def evaluate_samples(
     grader = Grader(problems, workers=workers, timeout=timeout)
     grader.check_golds()
     checkpoint = describe(model, revision, dtype)
-    tokenizer = tokenizer or load_tokenizer(checkpoint.source, revision)
+    tokenizer = tokenizer or load_tokenizer(Checkpoint(model=checkpoint.source, revision=revision))
     if not (stop_ids := sorted(checkpoint.stop_ids | {tokenizer.eos_token_id} - {None})):
         raise InputError(f"{tokenizer.name_or_path}: neither tokenizer nor model has an EOS token")
     decoding = Decoding(temperature, top_p, max_tokens, tuple(stop_ids))
@@ -125,7 +126,7 @@ def evaluate_samples(
         if not isinstance(model, str | Path):
             return model
         if engine == "transformers":
-            return load_model(model, revision, dtype)
+            return load_model(Checkpoint(model=str(model), revision=revision, dtype=dtype))
         return load_vllm(
             model,
             revision=revision,

@@ -13,9 +13,13 @@ import yaml
 
 from sftrl.errors import InputError
 from sftrl.problems import with_choices
-from sftrl.study.schema import Params, Run, check
+from sftrl.recipes import Checkpoint
+from sftrl.study.params import Params, Run, check
+from sftrl.tables import BASE, POST_SFT
 
 SECTIONS = tuple(Params.model_fields)
+# The other names that a notebook's parameters cell may hold.
+JOB_NAMES = ("change", "family", "run", "phase", "rl_seed", "shard", "of", "fresh")
 
 
 class Study:
@@ -32,77 +36,75 @@ class Study:
         self.params = params
         self.name = params.study
         self.families = list(params.families)
-        self.runs: dict[str, Run | None] = {"base": None} | {run.label: run for run in params.runs}
+        self.runs: dict[str, Run | None] = {BASE: None} | {run.label: run for run in params.runs}
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
         """Read and check a params file; `InputError` names every wrong key."""
         path = Path(path)
-        root = _root()
-        found = path if path.is_file() else root / path
-        if not found.is_file():
-            raise InputError(f"{path}: no such file")
-        try:
-            values = yaml.safe_load(found.read_text())
-        except yaml.YAMLError as error:
-            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: a params file is a mapping of sections")
-        return cls(check(values, str(path)))
+        return cls(check(_read(path if path.is_file() else _root() / path), str(path)))
 
     @classmethod
     def from_notebook(cls, names: dict[str, Any]) -> "Study":
         """Build the study that a notebook's parameters describe.
 
-        With `families`, the sections given are the whole study (papermill's `-f params/<study>.yaml` gives them all).
-        Without, the study is `params/<study>.yaml`, in which each section given takes the place of the file's.
+        It is `params/<study>.yaml` with the sections given and `change` merged into it, key by key; or, where papermill
+        gives all of a params file (`-f params/<study>.yaml`), what that file says.
 
         Args:
             names: the notebook's `globals()`.
 
         Raises:
-            InputError: a wrong key; or a name set by papermill that this notebook does not know, of which papermill
-                itself only warns.
+            InputError: a wrong key; a name set by papermill, or typed into the parameters cell, that means nothing.
         """
         _refuse_unknown(names.get("In", []))
         warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's; every notebook prints its own lines
         given = {section: names[section] for section in SECTIONS if names.get(section) is not None}
         root = _root()
         os.chdir(root)  # a notebook opened in JupyterLab starts in notebooks/; paths in params are the project's
-        if "families" not in given:
+        if not {"families", "data"} <= set(given):
             path = Path("params") / f"{given.get('study')}.yaml"
             if not path.is_file():
                 raise InputError(f"study: there is no {path}")
-            given = cls.load(path).params.model_dump(exclude_unset=True) | given
-        return cls(check(given, "parameters"))
+            given = merged(_read(path), given)
+        return cls(check(merged(given, names.get("change") or {}), "parameters"))
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the params are what `params/<study>.yaml` says: only then do its figures belong in `figures/`."""
+        path = _root() / "params" / f"{self.name}.yaml"
+        return not path.is_file() or check(_read(path), str(path)) == self.params
 
     def family(self, name: str | None) -> str:
         """Return `name` if it is a family of the study, and the first family for None."""
-        if name is None:
-            return self.families[0]
-        return _known(name, self.families, "family")
+        return self.families[0] if name is None else _known(name, self.families, "family")
 
     def run(self, name: str | None) -> Run | None:
         """Return the run of that label; None, the value of `base`, has no SFT."""
         return self.runs[_known(name, self.runs, "run")]
 
     def rl_seeds(self, run: str) -> list[int]:
-        """Return the RL seeds of a run: its own, or the study's; none where the study has no RL."""
-        grpo, settings = self.params.grpo, self.run(run)
+        """Return the RL seeds of a run: its own, or the study's; none where it is not taken through RL.
+
+        A checkpoint of one's own whose result of RL is given has that result in the place of the first seed.
+        """
+        settings, grpo = self.run(run), self.params.grpo
+        if settings is not None and settings.post_rl:
+            return [0]
         if grpo is None:
             return []
         own = grpo.base_seeds if settings is None else settings.rl_seeds
-        return own or grpo.seeds
+        return grpo.seeds if own is None else own
 
-    def rl_seed(self, stage: str, run: str, rl_seed: int | None) -> int | None:
+    def rl_seed(self, phase: str, run: str, rl_seed: int | None) -> int | None:
         """Return the RL seed of a job: None before RL; after it the one given, or the run's first for None."""
-        if stage == "post_sft":
+        if phase == POST_SFT:
             if rl_seed is not None:
-                raise InputError(f"rl_seed: {rl_seed} was given, but stage 'post_sft' comes before RL")
+                raise InputError(f"rl_seed: {rl_seed} was given, but phase 'post_sft' comes before RL")
             return None
         seeds = self.rl_seeds(run)
         if not seeds:
-            raise InputError("grpo: this study has no RL")
+            raise InputError(f"rl_seed: run {run!r} is not taken through RL in this study")
         return seeds[0] if rl_seed is None else _known(rl_seed, seeds, f"rl_seed of run {run!r}")
 
     def seed(self, *words: object) -> int:
@@ -138,14 +140,11 @@ class Study:
         """Rollouts of a GRPO group, 8 where the study has no RL."""
         return self.params.grpo.group_size if self.params.grpo else 8
 
-    def checkpoint_name(self, family: str, run: str) -> str | None:
-        """Return the folder or hub name that the params give for a run, or None where a job of the study makes it."""
-        settings = self.run(run)
-        return self.params.families[family].model if settings is None else settings.model
-
-    def revision(self, family: str, run: str, rl_seed: int | None = None) -> str | None:
-        """Return the hub revision of a checkpoint: only a family's own model can have one."""
-        return self.params.families[family].revision if run == "base" and rl_seed is None else None
+    def loading(self, family: str, model: str, given: Checkpoint | None = None) -> Checkpoint:
+        """Return how a model is loaded: as its family says, but for what `given` says itself."""
+        own = {} if given is None else given.model_dump(include=given.model_fields_set & set(Checkpoint.model_fields))
+        rules = self.params.families[family].model_dump(include=set(Checkpoint.model_fields) - {"revision"})
+        return Checkpoint(**rules | own | {"model": model})
 
     def prompts(self, problems: pd.DataFrame, column: str = "problem") -> pd.DataFrame:
         """Return problems with their prompt in `column`: `data.prompt` filled in, any options under their letters."""
@@ -153,6 +152,27 @@ class Study:
         texts = [with_choices(p, c) for p, c in zip(problems["problem"], choices, strict=True)]
         prompts = [self.params.data.prompt.replace("{problem}", text) for text in texts]
         return problems.assign(**{column: prompts, "choices": choices})
+
+
+def merged(values: dict, changes: dict) -> dict:
+    """Return `values` with `changes` in it: mappings key by key, everything else in the place of what was there."""
+    result = dict(values)
+    for key, change in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, change) if isinstance(inner, dict) and isinstance(change, dict) else change
+    return result
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a params file is a mapping of sections")
+    return values
 
 
 def _root() -> Path:
@@ -171,18 +191,27 @@ def _known(name: object, known: Iterable[str], what: str) -> str:
 
 
 def _refuse_unknown(cells: list[str]) -> None:
-    """Refuse a name that papermill set and the parameters cell does not have.
+    """Refuse a name in the parameters cell that no notebook knows, and one set by papermill that this one does not.
 
     Papermill writes what it was given into a cell of its own, headed `# Parameters`, after the notebook's.
     """
-    injected = [cell for cell in cells if cell.startswith("# Parameters")]
-    if injected:
-        before = cells[: cells.index(injected[0])]
-        unknown = sorted(_assigned(injected) - _assigned(before))
-        if unknown:
-            raise InputError(f"{unknown[0]}: this notebook has no such parameter")
+    typed, injected = set(), set()
+    for cell in cells:
+        if cell.startswith("# Parameters"):
+            injected |= _assigned(cell)
+        elif "study" in (names := _assigned(cell)):
+            typed |= names
+    for name in sorted(typed - set(SECTIONS) - set(JOB_NAMES)):
+        raise InputError(f"{name}: no notebook has such a parameter")
+    for name in sorted(injected - typed - set(SECTIONS)):
+        raise InputError(f"{name}: this notebook has no such parameter")
 
 
-def _assigned(cells: list[str]) -> set[str]:
-    trees = (ast.parse(cell) for cell in cells if cell and not cell.lstrip().startswith(("%", "!")))
-    return {t.id for tree in trees for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}
+def _assigned(cell: str) -> set[str]:
+    if cell.lstrip().startswith(("%", "!")):
+        return set()
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:
+        return set()
+    return {t.id for node in body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}

@@ -1,30 +1,18 @@
-"""What a params file may say: every key, its type and its bounds. An unknown or wrong key is an error by its name.
-
-The defaults are the settings that the paper leaves open and this project chose; a params file discloses those it
-changes. Strict types: YAML reads `1e-5` as text, and text is not a number here.
-"""
+"""What a params file may say: a study's sections, composed of recipes. A wrong key is an error by its name."""
 
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sftrl.errors import InputError
-from sftrl.predict.judge import Intervals
+from sftrl.recipes import Checkpoint, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
+from sftrl.tables import BASE
 
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class Section(BaseModel):
-    """A mapping of the params file: known keys only, exact types, never changed after it is read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Generated(Section):
+class Generated(Recipe):
     """Generated maths in the place of a published data set: how many problems (of each benchmark) or examples."""
 
     procedural: Count
@@ -33,28 +21,10 @@ class Generated(Section):
 Source = str | dict[str, Any]  # a name from the tables in `sftrl.problems`, or a mapping that `load_problems` takes
 
 
-class Scratch(Section):
-    """A tiny family, pretrained from scratch by `00_base` on generated maths."""
-
-    architecture: Literal["llama", "mistral", "qwen3"]
-    hidden_size: Count = 96
-    layers: Count = 3
-    context: Count = 512
-    vocab_size: Count = 320
-    examples: Count = 60_000
-    error_rate: Share = 0.08
-    broken_rate: Share = 0.1
-    batch_size: Count = 32
-    learning_rate: Rate = 0.006
-    matrix_learning_rate: Rate = 0.02
-
-
-class Family(Section):
+class Family(Checkpoint):
     """A model before SFT: a folder or hub name, or a tiny one to be made from scratch."""
 
     model: str | None = None
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     scratch: Scratch | None = None
 
     @model_validator(mode="after")
@@ -64,7 +34,7 @@ class Family(Section):
         return self
 
 
-class Data(Section):
+class Data(Recipe):
     """What is trained on and tested on. Every source is generated maths or a list of published sets."""
 
     benchmarks: Generated | list[Source]
@@ -82,66 +52,24 @@ class Data(Section):
         return self
 
 
-class Sft(Section):
-    """Supervised fine-tuning, the same recipe for every run. `trl` holds further arguments of TRL's SFTConfig."""
+class Rl(Grpo):
+    """GRPO, the same recipe for every run, and the seeds that a run is repeated with (`base_seeds`: the base)."""
 
-    learning_rate: Rate = 1.0e-5
-    batch_size: Count = 32
-    micro_batch: Count = 32
-    scheduler: str = "cosine"
-    warmup_ratio: Share = 0.05
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_length: Count = 512
-    trl: dict[str, Any] = {}
+    seeds: list[int] = [0]
+    base_seeds: list[int] | None = None
 
 
-class Grpo(Section):
-    """GRPO with a 0/1 reward, the same recipe for every run. `trl` holds further arguments of TRL's GRPOConfig."""
-
-    steps: Count
-    learning_rate: Rate = 1.0e-6
-    scheduler: str = "linear"
-    prompts_per_step: Count = 24
-    group_size: Annotated[int, Field(ge=2)] = 8
-    micro_batch: Count | None = None
-    temperature: Rate = 1.0
-    max_tokens: Count = 128
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    base_seeds: Annotated[list[int], Field(min_length=1)] | None = None
-    trl: dict[str, Any] = {}
-
-
-class AdaptiveSampling(Section):
-    """Samples where they narrow Pass@k (`sftrl.sample.Adaptive`), `samples` at most beside the pilot."""
-
-    k: Count
-    half_width: Rate
-    pilot: Count = 16
-
-    @property
-    def fewest(self) -> int:
-        """As of `sftrl.sample.Adaptive`, which takes long to import."""
-        return 2 * self.k
-
-
-class Evaluation(Section):
-    """How checkpoints are sampled and graded. The two stages may differ in samples, in nothing else.
+class Evaluation(Sampling):
+    """How checkpoints are sampled and graded. The two phases may differ in samples, in nothing else.
 
     With `rl_problems`, that many of the RL training problems are sampled after SFT too, for predictors that look where
     RL will look.
     """
 
-    engine: Literal["transformers", "vllm"] = "transformers"
     samples: Count = 64
     samples_post_rl: Count = 64
-    adaptive: AdaptiveSampling | None = None
     rl_problems: Annotated[int, Field(ge=0)] = 0
-    temperature: Rate = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Count = 128
-    batch_tokens: Count = 65_536
     shards: Count = 1
-    tensor_parallel_size: Count = 1
     left_out_of_average: list[str] = []
     loss_token_budget: Count = 16_384
 
@@ -153,25 +81,22 @@ class Evaluation(Section):
         return self
 
 
-class Predict(Section):
-    """How predictors are judged."""
+class Run(Checkpoint):
+    """One row of the grid: an SFT run, or a checkpoint of one's own (`name` and `model`).
 
-    resamples: Count = 2000
-    intervals: Intervals = "fisher"
-    leave_out: list[str] = ["base"]
-
-
-class Run(Section):
-    """One row of the grid: an SFT run, or a checkpoint of one's own (`name` and `model`)."""
+    A checkpoint of one's own is loaded as its family says, but for what is given here. `post_rl` is what RL made of it,
+    where that is known.
+    """
 
     selection: Literal["random", "shortest", "longest", "mixed"] | None = None
     examples: Count | None = None
     epochs: Count | None = None
     learning_rate: Rate | None = None
     data_seed: int = 0
-    rl_seeds: Annotated[list[int], Field(min_length=1)] | None = None
+    rl_seeds: list[int] | None = None  # None: the study's; []: no RL
     name: Name | None = None
     model: str | None = None
+    post_rl: str | None = None
 
     @model_validator(mode="after")
     def _one_kind(self):
@@ -180,7 +105,9 @@ class Run(Section):
             raise ValueError("a run needs 'selection', 'examples' and 'epochs' (or 'name' and 'model')")
         if self.model is not None and (self.name is None or any(trained)):
             raise ValueError("a checkpoint of one's own has 'name' and 'model' and no SFT settings")
-        if self.name == "base":
+        if self.model is None and (loading := sorted(self.model_fields_set & LOADING)):
+            raise ValueError(f"{loading[0]!r} is for a checkpoint of one's own ('name' and 'model')")
+        if self.name == BASE:
             raise ValueError("'base' is the name of the model without SFT")
         return self
 
@@ -195,7 +122,10 @@ class Run(Section):
         return f"{self.selection}-{size}-{self.epochs}ep{rate}{seed}"
 
 
-class Params(Section):
+LOADING = set(Checkpoint.model_fields) | {"post_rl"}
+
+
+class Params(Recipe):
     """A whole params file."""
 
     study: Name
@@ -204,9 +134,9 @@ class Params(Section):
     data: Data
     runs: list[Run] = []
     sft: Sft = Sft()
-    grpo: Grpo | None = None
+    grpo: Rl | None = None
     evaluation: Evaluation = Evaluation()
-    predict: Predict = Predict()
+    predict: Judging = Judging()
 
     @model_validator(mode="after")
     def _data_for_training(self):
@@ -216,6 +146,15 @@ class Params(Section):
             raise ValueError("data.rl: missing, and the study has RL (a 'grpo' section)")
         if self.data.rl is None and self.evaluation.rl_problems:
             raise ValueError("data.rl: missing, and 'evaluation.rl_problems' asks for some")
+        return self
+
+    @model_validator(mode="after")
+    def _rl_is_told(self):
+        for run in self.runs:
+            if run.rl_seeds and self.grpo is None:
+                raise ValueError(f"runs: {run.label} has 'rl_seeds', and the study has no RL (no 'grpo' section)")
+            if run.rl_seeds and run.post_rl:
+                raise ValueError(f"runs: {run.label} has 'post_rl', a result of RL, and 'rl_seeds' to make others")
         return self
 
     @model_validator(mode="after")
@@ -258,6 +197,16 @@ def _explain(problem: dict, values: dict) -> str:
     return f"{key}: {given!r} should be {message}"
 
 
-_SECTIONS = (Params, Generated, Scratch, Family, Data, Sft, Grpo, AdaptiveSampling, Evaluation, Predict, Run)
-_KEYS = sorted({name for section in _SECTIONS for name in section.model_fields})
+def _sections(model: type[Recipe]) -> set[type[Recipe]]:
+    """Return a section and all that stand in it."""
+    found, text = {model}, [field.annotation for field in model.model_fields.values()]
+    while text:
+        kind = text.pop()
+        text += getattr(kind, "__args__", ())
+        if isinstance(kind, type) and issubclass(kind, Recipe) and kind not in found:
+            found |= _sections(kind)
+    return found
+
+
+_KEYS = sorted({name for section in _sections(Params) for name in section.model_fields})
 _UNION = {"Generated", "str"}

@@ -1,17 +1,36 @@
-"""A study's data: from the sources its params name to the tables that its jobs read."""
+"""`01_curate`: one folder of data for all runs: benchmarks, SFT examples, held-out examples, RL problems."""
 
 import pandas as pd
 
 from sftrl import curate, procedural
 from sftrl.errors import InputError
-from sftrl.files import read_table
+from sftrl.files import read_table, write_table
 from sftrl.problems import check_examples, check_problems, load_examples, load_problems
-from sftrl.study import jobs
-from sftrl.study.schema import Generated
-from sftrl.study.study import Study
-from sftrl.tables import RL_PROBLEMS as RL
+from sftrl.stages import base
+from sftrl.stages.job import Job, Work
+from sftrl.study import Study
+from sftrl.study.params import Generated
 
 Tables = dict[str, pd.DataFrame]
+
+
+def job(study: Study) -> Job:
+    """Return the job that makes the data of all runs."""
+    # Lengths are counted in the first family's tokens; a family made from scratch has none before it is made.
+    _, made_by = base.checkpoint(study, study.families[0])
+    return Job(
+        "01_curate",
+        study.folder / "data",
+        study.settings("data"),
+        made_by,
+        {use: study.seed(use) for use in ("benchmarks", "sft", "rl", "split")},
+    )
+
+
+def read(study: Study, name: str) -> pd.DataFrame | None:
+    """Return a curated table (`benchmarks`, `sft`, `held_out`, `rl`), or None where the study has none of it."""
+    path = job(study).folder / f"{name}.parquet"
+    return read_table(path) if path.is_file() else None
 
 
 def benchmarks(study: Study) -> pd.DataFrame:
@@ -20,22 +39,6 @@ def benchmarks(study: Study) -> pd.DataFrame:
     if isinstance(source, Generated):
         return check_problems(procedural.benchmark_problems(study.seed_sequence("benchmarks"), source.procedural))
     return check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
-
-
-def evaluated(study: Study, rl_problems: int) -> pd.DataFrame:
-    """Return what a checkpoint is sampled on, with its prompts: the benchmarks, some RL problems as one named `rl`.
-
-    Raises:
-        InputError: fewer RL problems than that are left after curation.
-    """
-    folder = jobs.data_folder(study)
-    problems = read_table(folder / "benchmarks.parquet")
-    if rl_problems:
-        rl = read_table(folder / "rl.parquet")
-        if len(rl) < rl_problems:
-            raise InputError(f"evaluation.rl_problems: {rl_problems} asked for, and {len(rl)} are left after curation")
-        problems = pd.concat([problems, rl.head(rl_problems).assign(benchmark=RL)], ignore_index=True)
-    return study.prompts(problems)
 
 
 def training(study: Study) -> Tables:
@@ -54,14 +57,14 @@ def training(study: Study) -> Tables:
     return tables
 
 
-def cleaned(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
+def clean(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
     """Return training tables without what teaches nothing and without repeats; and how much was dropped, and why."""
     from sftrl.models import load_tokenizer  # imports torch, which most readers of a study never need
 
     kept, reports = {}, []
     for name, table in tables.items():
         if name == "sft":
-            count = curate.token_counter(load_tokenizer(jobs.checkpoint(study, study.families[0], "base")))
+            count = curate.token_counter(load_tokenizer(base.checkpoint(study, study.families[0])[0]))
             limit = study.params.data.max_response_tokens
             table, report = curate.clean(table, count_tokens=count, max_tokens=limit)
             reports.append(report.assign(table=name))
@@ -71,7 +74,7 @@ def cleaned(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
     return kept, pd.concat(reports, ignore_index=True)[columns] if reports else pd.DataFrame(columns=columns)
 
 
-def decontaminated(study: Study, tables: Tables, problems: pd.DataFrame) -> tuple[Tables, pd.DataFrame, pd.DataFrame]:
+def decontaminate(study: Study, tables: Tables, problems: pd.DataFrame) -> tuple[Tables, pd.DataFrame, pd.DataFrame]:
     """Return training tables without what overlaps with a benchmark problem, the counts, and the pairs that overlap.
 
     Counted always; dropped unless `data.decontaminate` is false.
@@ -87,7 +90,7 @@ def decontaminated(study: Study, tables: Tables, problems: pd.DataFrame) -> tupl
     return tables, counts, pairs
 
 
-def held_out(study: Study, tables: Tables, seed: int) -> Tables:
+def hold_out(study: Study, tables: Tables, seed: int) -> Tables:
     """Return the training tables with the held-out SFT examples split off, as `held_out`.
 
     Raises:
@@ -103,3 +106,14 @@ def held_out(study: Study, tables: Tables, seed: int) -> Tables:
                 "the held-out split"
             )
     return tables | {"sft": pool, "held_out": aside}
+
+
+def save(work: Work, tables: Tables, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Write the tables and finish the job; return how many rows each has."""
+    if not work.done:
+        for name, table in tables.items():
+            write_table(table, work.folder / f"{name}.parquet")
+        write_table(pairs, work.folder / "contaminated_pairs.parquet")
+    rows = {name: len(table) for name, table in tables.items()}
+    work.finish(rows=rows)
+    return pd.Series(rows, name="rows").to_frame()

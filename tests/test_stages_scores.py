@@ -7,7 +7,7 @@ import pytest
 from sftrl.errors import InputError
 from sftrl.generations import Summary
 from sftrl.passk import extrapolate_together, pass_at_k
-from sftrl.score import forecast_table, powers_of_two, score_table
+from sftrl.stages.scores import forecast_table, powers_of_two, score_table
 
 
 def summary(counts: dict[str, list[tuple[int, int]]]) -> Summary:

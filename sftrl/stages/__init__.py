@@ -1,0 +1,15 @@
+"""The stages of a study, a file each: its job, the pieces that its notebook calls, its rows for the tables.
+
+    plan = Study.from_notebook(globals())              # in a notebook, after the parameters cell
+    work = stages.sft.job(plan, "qwen3-tiny", "random-1k-8ep").begin()
+    log = stages.sft.train(...)                         # or the log of before, where the job is finished
+    work.finish()
+
+A stage is a notebook: `base` is 00_base, `curation` 01_curate, `sft` 02_sft, `evaluation` and `held_out` 03_evaluate,
+`grpo` 04_grpo, `prediction` 05_predict. Everything that a study makes lies under `runs/<study>/`, but for the small
+tables and figures in `figures/<study>/`.
+"""
+
+from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, sft
+
+__all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "sft"]

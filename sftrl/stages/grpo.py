@@ -1,0 +1,81 @@
+"""`04_grpo`: RL from one checkpoint, with one seed."""
+
+import pandas as pd
+
+from sftrl.errors import InputError
+from sftrl.files import read_table, write_table
+from sftrl.generations import Grader
+from sftrl.recipes import Checkpoint, Grpo
+from sftrl.stages import curation, sft
+from sftrl.stages.job import Job, Work, given
+from sftrl.study import Study
+
+CURVES = ["reward", "entropy", "clipped_ratio", "frac_reward_zero_std", "mean_length"]
+
+
+def job(study: Study, family: str, run: str, rl_seed: int) -> Job:
+    """Return the job of one RL run."""
+    if study.params.grpo is None:
+        raise InputError("grpo: this study has no RL, so nothing is trained by 04_grpo")
+    start, made_by = sft.checkpoint(study, family, run)
+    return Job(
+        "04_grpo",
+        study.folder / family / "grpo" / f"{run}-seed{rl_seed}",
+        study.settings(
+            start=given(start, made_by),
+            loading=study.loading(family, "").model_dump(mode="json"),
+            prompt=study.params.data.prompt,
+            grpo=recipe(study).model_dump(mode="json"),
+        ),
+        (curation.job(study), *made_by),
+        {"order": study.seed("grpo", family, run, rl_seed)},
+        keep=("trainer",),
+    )
+
+
+def recipe(study: Study) -> Grpo:
+    """Return the RL recipe, without the seeds that are each run's own."""
+    return Grpo(**study.params.grpo.model_dump(include=set(Grpo.model_fields)))
+
+
+def checkpoint(study: Study, family: str, run: str, rl_seed: int) -> tuple[Checkpoint, tuple[Job, ...]]:
+    """Return a run's checkpoint after RL, and the job that makes it, if one does."""
+    settings = study.run(run)
+    if settings is not None and settings.post_rl:
+        return study.loading(family, settings.post_rl, settings), ()
+    made = job(study, family, run, rl_seed)
+    return study.loading(family, str(made.folder / "model")), (made,)
+
+
+def problems(study: Study) -> pd.DataFrame:
+    """Return the problems that RL learns from, with their `prompt`; every gold answer has been read."""
+    table = study.prompts(curation.read(study, "rl"), column="prompt")
+    Grader(table).check_golds()  # an answer that the verifier cannot read would reward nothing
+    return table
+
+
+def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) -> pd.DataFrame:
+    """Train, save the checkpoint, finish the job; return the log, a row a step."""
+    if not work.done:
+        from sftrl import train as trainers
+
+        start, _ = sft.checkpoint(study, family, run)
+        log = trainers.grpo(start, table, recipe(study), folder=work.folder, seed=work.seeds["order"])
+        write_table(log, work.folder / "log.csv")
+        rollouts = study.params.grpo.prompts_per_step * study.params.grpo.group_size
+        work.finish(tokens=int(log["mean_length"].sum() * rollouts))
+    return read_table(work.folder / "log.csv")
+
+
+def curves(study: Study) -> pd.DataFrame | None:
+    """Return every RL run's log: `family, run, rl_seed, step, reward, ...`; None where the study has no RL."""
+    if study.params.grpo is None:
+        return None
+    logs = [
+        read_table(job(study, family, run, seed).folder / "log.csv").assign(family=family, run=run, rl_seed=seed)
+        for family in study.families
+        for run in study.runs
+        if not (study.run(run) and study.run(run).post_rl)
+        for seed in study.rl_seeds(run)
+    ]
+    return pd.concat(logs, ignore_index=True)[["family", "run", "rl_seed", "step", *CURVES]] if logs else None
