@@ -77,7 +77,8 @@ class Cluster:
 
     def __init__(self, folder: Path, cpus: int = 8):
         self.folder, self.cpus = Path(folder), cpus
-        self.env = os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        programs = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
+        self.env = os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": programs}
         self.daemons: list[subprocess.Popen] = []
 
     def __enter__(self) -> "Cluster":
@@ -101,7 +102,7 @@ class Cluster:
 
     def _start(self) -> None:
         folder = self.folder
-        for name in ("state", "spool", "gpus"):
+        for name in ("state", "spool", "gpus", "bin"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         key = folder / "munge.key"
         key.write_bytes(os.urandom(128))
@@ -115,6 +116,11 @@ class Cluster:
         values = {"host": socket.gethostname(), "folder": folder, "cpus": self.cpus, "memory": memory, "gpus": GPUS}
         values |= {"ctld_port": ctld_port, "slurmd_port": slurmd_port}
         (folder / "slurm.conf").write_text(CONFIG.format(**values))
+
+        # Snakemake's plugin takes every SLURM_ variable from its job steps, and so the way to a private configuration.
+        srun = folder / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {_program("srun")} "$@"\n')
+        srun.chmod(0o755)
 
         sock = folder / "munge.socket"
         self._daemon(
