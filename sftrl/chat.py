@@ -2,8 +2,8 @@
 
 A prompt becomes one user turn of the tokenizer's chat template, followed by the template's generation prompt. A
 response is the assistant's turn: its text, then the EOS token. A tokenizer without a chat template gets the prompt as
-plain text after its BOS token, if it has one. Special tokens are never added twice: a template writes its own BOS, so
-its text is encoded with `add_special_tokens=False`.
+plain text, after the BOS token if the tokenizer itself puts one before a text. Special tokens are never added twice: a
+template writes its own BOS, so its text is encoded with `add_special_tokens=False`.
 """
 
 from sftrl.errors import InputError
@@ -16,7 +16,22 @@ def render_prompt(tokenizer, prompt: str) -> str:
         return tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
         )
-    return (tokenizer.bos_token or "") + prompt
+    return _first_token(tokenizer) + prompt
+
+
+def _first_token(tokenizer) -> str:
+    """Return the BOS token if the tokenizer by itself puts it before a text; a BOS that it has need not be used."""
+    first = tokenizer("a")["input_ids"][:1]
+    return tokenizer.bos_token if tokenizer.bos_token and first == [tokenizer.bos_token_id] else ""
+
+
+def turn_end(tokenizer) -> str | None:
+    """Return the special token with which the chat template ends an assistant's turn, or None if it ends with none."""
+    reply = "REPLY"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": reply}]
+    after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(reply)[2].lstrip()
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return max((token for token in special if after.startswith(token)), key=len, default=None)
 
 
 def encode_prompt(tokenizer, prompt: str) -> list[int]:

@@ -4,6 +4,7 @@ A recipe is a section of a params file, checked; the functions that do the work 
 setting open, the default is this project's choice. Types are strict: YAML reads `1e-5` as text, and text is no number.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,11 +21,24 @@ class Recipe(BaseModel):
 
 
 class Checkpoint(Recipe):
-    """A model: where it lies and how it is loaded, the same for training, loss and sampling."""
+    """A model and how it is loaded, the same for training, loss and sampling; `sftrl.models` reads it.
 
-    model: str  # folder or hub name
+    What is left open is settled by its own files: the precision by `config.json`, the template by the tokenizer, the
+    end of a response by the template.
+    """
+
+    model: str  # folder or hub name, of a model or of a PEFT adapter, which is merged into its base
     revision: str | None = None  # of a hub name: branch, tag or commit
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    base: str | None = None  # of an adapter: the model under it, if another place than the adapter's files name
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = None
+    eos: str | None = None  # the token that ends a response in training
+    stop: list[str] = []  # further tokens that end a response when it is sampled
+    template: str | None = None  # a file in Jinja, or `plain`: the prompt as it is
+
+    def at(self, folder: str | Path) -> "Checkpoint":
+        """Return what was made of this checkpoint and saved whole in a folder, loaded in the same way."""
+        return self.model_copy(update={"model": str(folder), "revision": None, "base": None})
 
 
 HEAD_DIM = 32  # the smallest that vLLM's CPU attention takes

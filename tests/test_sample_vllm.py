@@ -17,6 +17,7 @@ from tiny import tiny_folder
 from sftrl.errors import InputError
 from sftrl.generations import Store, summarise
 from sftrl.models import load_model, load_tokenizer
+from sftrl.recipes import Checkpoint
 from sftrl.sample import evaluate_samples
 from sftrl.sample.local import sample_batch
 from sftrl.sample.vllm_engine import load_vllm, sample_with_vllm
@@ -43,7 +44,10 @@ def llm(folder):
 
 
 def test_greedy_equals_transformers(llm, folder):
-    model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
+    model, tokenizer = (
+        load_model(Checkpoint(model=str(folder), dtype="float32")),
+        load_tokenizer(Checkpoint(model=str(folder))),
+    )
     problems = pd.DataFrame([{"benchmark": "b", "id": str(i), "problem": f"{i} plus {i * i} is?"} for i in range(40)])
     greedy = decoding(temperature=0, max_tokens=40)
     ours = {r.request: r for r in sample_batch(model, requests(tokenizer, 1, problems), greedy)}
@@ -59,7 +63,7 @@ def test_greedy_equals_transformers(llm, folder):
 
 
 def test_stops_and_seeds(llm, folder):
-    wanted = requests(load_tokenizer(folder), 20)
+    wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 20)
     first, again = (
         {r.request: r for batch in sample_with_vllm(llm, wanted, decoding(max_tokens=60), 50) for r in batch}
         for _ in range(2)
@@ -74,7 +78,7 @@ def test_stops_and_seeds(llm, folder):
 
 
 def test_more_prompts_than_one_step_reads(llm, folder):
-    wanted = requests(load_tokenizer(folder), 60)
+    wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 60)
     assert sum(len(r.prompt) for r in wanted) > 4096  # seeded prompts cut in two have killed the CPU build
     drawn = [r.request for batch in sample_with_vllm(llm, wanted, decoding(max_tokens=3)) for r in batch]
     assert sorted(drawn, key=wanted.index) == wanted
@@ -99,7 +103,7 @@ def test_a_store_is_filled_and_grown_with_other_samples(llm, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*cut off")
 def test_what_an_interrupted_call_left_in_the_queue_is_dropped(llm, tmp_path, folder):
-    wanted = requests(load_tokenizer(folder), 40)
+    wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 40)
     batches = sample_with_vllm(llm, wanted, decoding(max_tokens=60), 10)
     kept = next(batches)
     batches.close()  # as when a cell is interrupted
@@ -156,7 +160,7 @@ def test_the_engines_do_not_mix(llm, tmp_path, folder):
     with pytest.raises(InputError, match="engine: transformers cannot use a LLM"):
         evaluate_samples(tmp_path, model=llm, **options)
     with pytest.raises(InputError, match="engine: vllm cannot use a Llama"):
-        evaluate_samples(tmp_path, model=load_model(folder), engine="vllm", **options)
+        evaluate_samples(tmp_path, model=load_model(Checkpoint(model=str(folder))), engine="vllm", **options)
     evaluate_samples(tmp_path, model=folder, dtype="float32", **options)
     with pytest.raises(InputError, match=r"engine\.name is 'transformers' there and 'vllm' here"):
         evaluate_samples(tmp_path, model=llm, engine="vllm", **options)

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from sftrl.models import build_model, build_tokenizer
+from sftrl.recipes import Scratch
 
 
 def tiny_pair(seed: int = 0, hidden_size: int = 32, layers: int = 2, context: int = 256, architecture: str = "llama"):
     """Build (model, tokenizer): about one response in four of 64 tokens reaches EOS by itself."""
     tokenizer = build_tokenizer(["What is 1 + 2? The answer is \\boxed{3}."], vocab_size=300)
-    options = {"hidden_size": hidden_size, "layers": layers, "context": context}
-    return build_model(architecture, tokenizer, seed=seed, **options).eval(), tokenizer
+    recipe = Scratch(architecture=architecture, hidden_size=hidden_size, layers=layers, context=context)
+    return build_model(recipe, tokenizer, seed=seed).eval(), tokenizer
 
 
 def tiny_folder(path: str | Path, **options) -> Path:

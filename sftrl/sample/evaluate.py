@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sftrl import models
 from sftrl.chat import template_hash
 from sftrl.errors import InputError
 from sftrl.generations import Grader, Store, sample_seed, summarise
-from sftrl.models import load_model, load_tokenizer
 from sftrl.recipes import Checkpoint
 from sftrl.sample.adaptive import Adaptive, allocate
 from sftrl.sample.checkpoint import describe, encode_prompts, engine_version, hash_prompts
@@ -106,9 +106,11 @@ def evaluate_samples(
     grader = Grader(problems, workers=workers, timeout=timeout)
     grader.check_golds()
     checkpoint = describe(model, revision, dtype)
-    tokenizer = tokenizer or load_tokenizer(Checkpoint(model=checkpoint.source, revision=revision))
-    if not (stop_ids := sorted(checkpoint.stop_ids | {tokenizer.eos_token_id} - {None})):
-        raise InputError(f"{tokenizer.name_or_path}: neither tokenizer nor model has an EOS token")
+    source = Checkpoint(model=str(checkpoint.source), revision=revision, dtype=checkpoint.dtype)
+    tokenizer = tokenizer or models.load_tokenizer(source)
+    stop_ids = sorted(checkpoint.stop_ids | {tokenizer.eos_token_id})
+    if checkpoint.source:
+        stop_ids = sorted({*stop_ids, *models.stop_ids(source, tokenizer)})
     decoding = Decoding(temperature, top_p, max_tokens, tuple(stop_ids))
     key = {
         "model": checkpoint.hash,
@@ -126,11 +128,11 @@ def evaluate_samples(
         if not isinstance(model, str | Path):
             return model
         if engine == "transformers":
-            return load_model(Checkpoint(model=str(model), revision=revision, dtype=dtype))
+            return models.load_model(source)
         return load_vllm(
             model,
             revision=revision,
-            dtype=dtype,
+            dtype=checkpoint.dtype,
             context=max(map(len, prompts.values())) + max_tokens,
             tensor_parallel_size=tensor_parallel_size,
             options=vllm_options,

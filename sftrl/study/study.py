@@ -143,7 +143,7 @@ class Study:
     def loading(self, family: str, model: str, given: Checkpoint | None = None) -> Checkpoint:
         """Return how a model is loaded: as its family says, but for what `given` says itself."""
         own = {} if given is None else given.model_dump(include=given.model_fields_set & set(Checkpoint.model_fields))
-        rules = self.params.families[family].model_dump(include=set(Checkpoint.model_fields) - {"revision"})
+        rules = self.params.families[family].model_dump(include=set(Checkpoint.model_fields) - {"revision", "base"})
         return Checkpoint(**rules | own | {"model": model})
 
     def prompts(self, problems: pd.DataFrame, column: str = "problem") -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Models and tokenizers: loaded from a folder or the hub, or, for the tiny families, built from scratch.
+"""Tiny families: a tokenizer and a model with fresh weights, built rather than loaded.
 
 A tiny family is an ordinary `transformers` architecture at a few hundred thousand parameters. Saved, it is an ordinary
 Hugging Face folder, which vLLM, TRL and other tools load as they would any model.
@@ -11,7 +11,6 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     MistralConfig,
     PreTrainedModel,
@@ -19,9 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
-from transformers.utils import logging as transformers_logging
 
-from sftrl.recipes import HEAD_DIM, Checkpoint, Scratch
+from sftrl.recipes import HEAD_DIM, Scratch
 
 ARCHITECTURES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen3": Qwen3Config}
 
@@ -68,39 +66,23 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def build_model(scratch: Scratch, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
-    """Build a tiny causal language model with fresh weights."""
-    width = scratch.hidden_size
-    config = ARCHITECTURES[scratch.architecture](
+def build_model(recipe: Scratch, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
+    """Build a tiny causal language model with fresh weights, in float32."""
+    config = ARCHITECTURES[recipe.architecture](
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=8 * width // 3,
-        num_hidden_layers=scratch.layers,
-        num_attention_heads=width // HEAD_DIM,
-        num_key_value_heads=width // HEAD_DIM,
+        hidden_size=recipe.hidden_size,
+        intermediate_size=8 * recipe.hidden_size // 3,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.hidden_size // HEAD_DIM,
+        num_key_value_heads=recipe.hidden_size // HEAD_DIM,
         head_dim=HEAD_DIM,
-        max_position_embeddings=scratch.context,
+        max_position_embeddings=recipe.context,
         tie_word_embeddings=True,
         # The usual 0.02 suits widths in the thousands; at this width it starves the first layers of signal.
-        initializer_range=width**-0.5,
+        initializer_range=recipe.hidden_size**-0.5,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config)
-
-
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a folder or the hub, with a padding token and left padding, as sampling needs."""
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.model, revision=checkpoint.revision, padding_side="left")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def load_model(checkpoint: Checkpoint) -> PreTrainedModel:
-    """Load a causal language model from a folder or the hub, on the GPU where there is one."""
-    transformers_logging.disable_progress_bar()  # a bar of loaded weights is noise in a log and in a notebook
-    model = AutoModelForCausalLM.from_pretrained(checkpoint.model, revision=checkpoint.revision, dtype=checkpoint.dtype)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
