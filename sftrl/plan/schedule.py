@@ -21,29 +21,14 @@ class Task(NamedTuple):
     after: tuple[str, ...]
 
 
-def chains(tasks: Mapping[str, Task]) -> dict[str, list[str]]:
-    """Return, for each task, the longest chain in seconds that starts with it, last task last.
-
-    Raises:
-        InputError: a task waits for one that is not there, or for itself.
-    """
-    lengths = remaining(tasks)
-    followers = _followers(tasks)
-    found = {}
-    for name in tasks:
-        chain = [name]
-        while followers[chain[-1]]:
-            chain.append(max(followers[chain[-1]], key=lengths.__getitem__))
-        found[name] = chain
-    return found
-
-
 def longest_chain(tasks: Mapping[str, Task]) -> list[str]:
     """Return the tasks, in order, that no number of places makes shorter."""
-    if not tasks:
-        return []
-    lengths = remaining(tasks)
-    return chains(tasks)[max(tasks, key=lengths.__getitem__)]
+    lengths, followers = remaining(tasks), _followers(tasks)
+    chain, candidates = [], list(tasks)
+    while candidates:
+        chain.append(max(candidates, key=lengths.__getitem__))
+        candidates = followers[chain[-1]]
+    return chain
 
 
 def remaining(tasks: Mapping[str, Task]) -> dict[str, float]:

@@ -1,0 +1,236 @@
+"""What each job of a study costs: the settings of a job, read as the plain numbers that `sftrl.plan` works with."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from sftrl.errors import InputError
+from sftrl.plan.machines import Cpu, Gpu, machine, rates, recognised
+from sftrl.plan.report import Row
+from sftrl.plan.shapes import Shape, shape
+from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
+from sftrl.problems.table import BENCHMARKS
+from sftrl.procedural import BENCHMARKS as GENERATED
+from sftrl.recipes import HEAD_DIM
+from sftrl.stages import evaluation, manifest, prediction
+from sftrl.stages.job import Job
+from sftrl.study import Study
+from sftrl.study.params import Generated
+from sftrl.tables import POST_RL, POST_SFT
+
+DEVICE_TOKENS = 16_384  # of a micro batch that the recipe leaves open
+STAGES = {"00_base": "base", "01_curate": "curate", "02_sft": "sft", "04_grpo": "grpo", "05_predict": "predict"}
+
+
+def machine_of(study: Study, gpu: str | None = None) -> Gpu | Cpu:
+    """Return what a study is planned for: the GPU named here, or by its params, or a CPU's cores."""
+    return machine(gpu or None or "cpu")
+
+
+def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float, int]]]:
+    """Return every job of a study with its cost, and how much longer than planned each stage took where it was measured.
+
+    The second maps a stage to (measured over planned, finished jobs): the median over jobs of this study that finished on
+    such a machine, and by it the times of that stage are corrected.
+
+    Raises:
+        InputError: a model's config cannot be read, or the number of a benchmark's problems is not known.
+    """
+    jobs = list(_all(study))
+    costs = {job.folder: cost(study, job, on) for job in jobs}
+    made = {job.folder: manifest.read(job.folder) for job in jobs}
+    ratios: dict[str, list[float]] = {}
+    for job in jobs:
+        found, planned = made[job.folder], costs[job.folder].seconds
+        if found and planned and recognised(found["device"]) == on.name:
+            ratios.setdefault(stage(job), []).append(found["wall_seconds"] / planned)
+    measured = {name: (statistics.median(values), len(values)) for name, values in ratios.items()}
+    names = {job.folder: "/".join((*job.place.parts[2:-1], job.place.name)) for job in jobs}
+    result = [
+        Row(
+            names[job.folder],
+            stage(job),
+            use(study, job),
+            tuple(dict.fromkeys(names[earlier.folder] for earlier in _before(study, job))),
+            costs[job.folder].slower(measured.get(stage(job), (1.0, 0))[0]),
+            start_up(on),
+            REMEDIES.get(stage(job), ""),
+            made[job.folder] is not None,
+        )
+        for job in jobs
+    ]
+    return result, measured
+
+
+def stage(job: Job) -> str:
+    """Return what a job is summed under: its stage, evaluations by their phase."""
+    if job.notebook in STAGES:
+        return STAGES[job.notebook]
+    return POST_SFT if POST_SFT in job.place.parts else POST_RL
+
+
+def use(study: Study, job: Job) -> str:
+    """Return the utilisation that most of a job's time rests on."""
+    kinds = {"base": "training", "sft": "training", "grpo": "rollouts", POST_SFT: "sampling", POST_RL: "sampling"}
+    return kinds.get(stage(job), "")
+
+
+REMEDIES = {
+    "sft": "more processes with accelerate: fsdp2, a smaller sft.micro_batch, lora, or another GPU",
+    "grpo": "more processes with accelerate: fsdp2, a smaller grpo.micro_batch, lora, or another GPU",
+    POST_SFT: "a larger evaluation.tensor_parallel_size, or another GPU",
+    POST_RL: "a larger evaluation.tensor_parallel_size, or another GPU",
+}
+
+
+def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
+    """Return what one job costs on a machine, its start-up left out."""
+    kind = stage(job)
+    if kind in ("curate", "predict"):
+        return Cost()
+    model, lengths = _shape(study, job), _lengths(study)
+    if kind == "base":
+        length = lengths["prompt"] + lengths["sft"]
+        return trained(
+            model, on, examples=job.settings["scratch"]["examples"], length=length, at_once=0, logit_tokens=0,
+            dtype="float32", recomputed=False, gpus=1, split=False,
+        )  # fmt: skip
+    if kind == "sft":
+        run, recipe = job.settings["run"], job.settings["sft"]
+        longest = recipe["max_length"]
+        return _training(
+            model, on, run["examples"] * run["epochs"], min(lengths["prompt"] + lengths["sft"], longest), longest,
+            longest, recipe["micro_batch"], recipe["batch_size"],
+        )  # fmt: skip
+    if kind == "grpo":
+        return _rl(model, on, job.settings["grpo"], lengths)
+    return _evaluation(study, job, model, on, lengths)
+
+
+def _training(
+    model: Shape, on: Gpu | Cpu, examples: float, length: float, longest: float, with_logits: float,
+    micro_batch: int | None, batch: int,
+) -> Cost:  # fmt: skip
+    at_once = micro_batch or min(batch, max(1, DEVICE_TOKENS // longest))
+    on_gpu = isinstance(on, Gpu)
+    return trained(
+        model, on, examples=examples, length=length, at_once=at_once * longest, logit_tokens=at_once * with_logits,
+        dtype="float32", recomputed=on_gpu, gpus=1, split=False,
+    )  # fmt: skip
+
+
+def _rl(model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) -> Cost:
+    rollouts = recipe["prompts_per_step"] * recipe["group_size"]
+    length = lengths["prompt"] + lengths["response"]
+    longest = lengths["prompt"] + recipe["max_tokens"]
+    drawing = sampled(
+        model, on, prompts=recipe["steps"] * recipe["prompts_per_step"], n=recipe["group_size"],
+        prompt=lengths["prompt"], response=lengths["response"], longest=longest, gpus=1, use="rollouts",
+    )  # fmt: skip
+    learning = _training(
+        model, on, recipe["steps"] * rollouts, length, longest, recipe["max_tokens"], recipe["micro_batch"], rollouts
+    )
+    both = together(drawing, learning, held_at_once=True)
+    return Cost(**vars(both) | {"tokens": drawing.tokens, "disk": learning.disk})  # rollouts are not kept
+
+
+def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: dict) -> Cost:
+    settings, section = job.settings, study.params.evaluation
+    share = 1
+    if job.place.parent.name == "shards":
+        share = int(job.place.name.partition("-of-")[2])
+    elif section.shards > 1:
+        return Cost()  # its shards have sampled all
+    problems = (_benchmark_problems(study) + settings["rl_problems"]) / share
+    drawing = sampled(
+        model, on, prompts=problems, n=settings["n"], prompt=lengths["prompt"], response=lengths["response"],
+        longest=lengths["prompt"] + section.max_tokens, gpus=section.tensor_parallel_size,
+    )  # fmt: skip
+    if study.params.data.sft is None or stage(job) == POST_RL or share > 1:
+        return drawing
+    tokens = study.params.data.held_out * (lengths["prompt"] + lengths["sft"])
+    flops = forward(model, study.params.data.held_out, lengths["prompt"] + lengths["sft"])
+    seconds = tokens * on.seconds("training", model.active) / 3 if isinstance(on, Cpu) else flops / on.flops / 0.4
+    return together(drawing, Cost(flops=flops, seconds=seconds), held_at_once=False)
+
+
+def _all(study: Study) -> Iterator[Job]:
+    """Yield every job of a study, each after those that it waits for."""
+    seen: set[Path] = set()
+    waiting = [prediction.job(study)]
+    while waiting:
+        job = waiting[-1]
+        earlier = [one for one in _before(study, job) if one.folder not in seen]
+        if earlier:
+            waiting += earlier
+            continue
+        waiting.pop()
+        if job.folder not in seen:
+            seen.add(job.folder)
+            yield job
+
+
+def _before(study: Study, job: Job) -> list[Job]:
+    """Return the jobs that one waits for: its inputs, and an evaluation's shards."""
+    of = study.params.evaluation.shards
+    if job.notebook != "03_evaluate" or of == 1 or job.place.parent.name == "shards":
+        return list(job.inputs)
+    family, phase, run = job.place.parts[2:5]
+    seed = None
+    if phase == POST_RL:
+        run, _, seed = run.rpartition("-seed")
+    shards = [evaluation.job(study, family, phase, run, seed and int(seed), i, of) for i in range(of)]
+    return [*job.inputs, *shards]
+
+
+def _shape(study: Study, job: Job) -> Shape:
+    """Return the shape of the model that a job works on, which is its family's, or that of a checkpoint of one's own."""
+    given = (job.settings.get("model") or {}).get("model")
+    family = study.params.families[job.place.parts[2]]
+    if given is None and family.scratch:
+        scratch = family.scratch
+        heads = scratch.hidden_size // HEAD_DIM
+        return shape(
+            {
+                "model_type": scratch.architecture,
+                "vocab_size": scratch.vocab_size,
+                "hidden_size": scratch.hidden_size,
+                "intermediate_size": 8 * scratch.hidden_size // 3,
+                "num_hidden_layers": scratch.layers,
+                "num_attention_heads": heads,
+                "head_dim": HEAD_DIM,
+                "tie_word_embeddings": True,
+            }
+        )
+    # A checkpoint that an earlier study will make has its family's shape until it is there.
+    return shape(given if given and Path(given).is_dir() else family.model or given)
+
+
+def _lengths(study: Study) -> dict[str, float]:
+    """Return the tokens of a prompt, a response and an SFT example's response, as far as they can be known beforehand."""
+    table = rates()["lengths"]
+    if isinstance(study.params.data.benchmarks, Generated):
+        return table["procedural"]
+    share = table["share"]
+    return {
+        "prompt": share["prompt"],
+        "response": share["response"] * study.params.evaluation.max_tokens,
+        "sft": share["sft"] * study.params.sft.max_length,
+    }
+
+
+def _benchmark_problems(study: Study) -> int:
+    source = study.params.data.benchmarks
+    if isinstance(source, Generated):
+        return len(GENERATED) * source.procedural
+    return sum(_rows(spec) for spec in source)
+
+
+def _rows(spec: str | dict) -> int:
+    spec = {"benchmark": spec} if isinstance(spec, str) else spec
+    known = BENCHMARKS.get(spec.get("benchmark"), {}).get("expected")
+    count = spec.get("expected") or known
+    limits = [spec[key] for key in ("limit", "sample") if spec.get(key)]
+    if count is None and not limits:
+        raise InputError(f"data.benchmarks: how many problems has {spec.get('benchmark')!r}? Say so: expected: 500")
+    return min([*limits, *([count] if count else [])])
