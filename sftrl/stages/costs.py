@@ -1,5 +1,6 @@
 """What each job of a study costs: the settings of a job, read as the plain numbers that `sftrl.plan` works with."""
 
+import math
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,11 @@ from sftrl.errors import InputError
 from sftrl.plan.machines import Cpu, Gpu, machine, rates, recognised
 from sftrl.plan.report import Row
 from sftrl.plan.shapes import Shape, shape
+from sftrl.plan.slurm import Request
 from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
 from sftrl.problems.table import BENCHMARKS
 from sftrl.procedural import BENCHMARKS as GENERATED
-from sftrl.recipes import HEAD_DIM
+from sftrl.recipes import HEAD_DIM, Ask
 from sftrl.stages import evaluation, manifest, prediction
 from sftrl.stages.job import Job
 from sftrl.study import Study
@@ -24,7 +26,7 @@ STAGES = {"00_base": "base", "01_curate": "curate", "02_sft": "sft", "04_grpo": 
 
 def machine_of(study: Study, gpu: str | None = None) -> Gpu | Cpu:
     """Return what a study is planned for: the GPU named here, or by its params, or a CPU's cores."""
-    return machine(gpu or None or "cpu")
+    return machine(gpu or study.params.cluster.gpu or "cpu")
 
 
 def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float, int]]]:
@@ -234,3 +236,31 @@ def _rows(spec: str | dict) -> int:
     if count is None and not limits:
         raise InputError(f"data.benchmarks: how many problems has {spec.get('benchmark')!r}? Say so: expected: 500")
     return min([*limits, *([count] if count else [])])
+
+
+def request(study: Study, job: Job, on: Gpu | Cpu) -> Request:
+    """Return what a job asks a scheduler for: what the params say, else three times the estimate, and memory with room.
+
+    Raises:
+        InputError: the params allow less time than the estimate.
+    """
+    name = STAGES.get(job.notebook, "evaluate")
+    ask: Ask = getattr(study.params.cluster, name)
+    planned = cost(study, job, on)
+    expected = math.ceil((planned.seconds + start_up(on)) / 60)
+    if ask.minutes is not None and ask.minutes < expected:
+        raise InputError(f"cluster.{name}.minutes: {ask.minutes}, and {job.place} is estimated to take {expected}")
+    parameters = _shape(study, job).parameters if name not in ("curate", "predict") else 0
+    memory = 4000 + 20e-6 * parameters if isinstance(on, Cpu) else 16_000 + 6e-6 * parameters * planned.gpus
+    return Request(
+        name,
+        planned.gpus,
+        ask.minutes or 3 * expected + 10,
+        1000 * ask.memory_gb if ask.memory_gb else math.ceil(memory),
+        ask.partition,
+    )
+
+
+def requests(study: Study, on: Gpu | Cpu) -> list[Request]:
+    """Return what all jobs of a study ask for."""
+    return [request(study, job, on) for job in _all(study)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from sftrl.errors import InputError
-from sftrl.recipes import Checkpoint, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
+from sftrl.recipes import Checkpoint, Cluster, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
 from sftrl.tables import BASE
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -137,6 +137,7 @@ class Params(Recipe):
     grpo: Rl | None = None
     evaluation: Evaluation = Evaluation()
     predict: Judging = Judging()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _data_for_training(self):
