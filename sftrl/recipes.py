@@ -7,7 +7,7 @@ setting open, the default is this project's choice. Types are strict: YAML reads
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -60,31 +60,86 @@ class Scratch(Recipe):
     matrix_learning_rate: Rate = 0.02
 
 
+class Lora(Recipe):
+    """Low-rank adapters in the place of full training; what is saved is the merged model."""
+
+    rank: Count = 16
+    alpha: Rate = 32.0  # the update is scaled by alpha / rank
+    targets: Annotated[list[str], Field(min_length=1)] | None = None  # such as q_proj; None: all but the LM head
+
+
+# mixed: float32 weights, computed with in bfloat16. auto: mixed on a GPU, float32 on a CPU. bfloat16: without float32
+# masters, refused where a step at the peak rate would leave most weights as they are; bfloat16-stuck: all the same.
+Precision = Literal["auto", "float32", "mixed", "bfloat16", "bfloat16-stuck"]
+
+# Arguments of TRL's trainers that the recipes decide, or on which saving and resuming rest.
+TRAINER_OWNED = {
+    "bf16", "data_seed", "fp16", "gradient_accumulation_steps", "learning_rate", "load_best_model_at_end",
+    "logging_steps", "logging_strategy", "lr_scheduler_type", "max_steps", "model_init_kwargs", "num_train_epochs",
+    "output_dir", "per_device_train_batch_size", "remove_unused_columns", "resume_from_checkpoint", "run_name",
+    "save_only_model", "save_steps", "save_strategy", "save_total_limit", "seed", "weight_decay",
+}  # fmt: skip
+SFT_OWNED = TRAINER_OWNED | {
+    "dataset_kwargs", "eval_packing", "max_length", "packing", "packing_strategy", "padding_free", "warmup_steps",
+}  # fmt: skip
+GRPO_OWNED = TRAINER_OWNED | {
+    "beta", "generation_batch_size", "max_completion_length", "num_generations", "temperature", "use_vllm", "vllm_mode",
+}  # fmt: skip
+
+
 class Sft(Recipe):
     """Supervised fine-tuning. `trl` holds further arguments of TRL's SFTConfig, none that a key here decides."""
 
     learning_rate: Rate = 1.0e-5
-    batch_size: Count = 32
-    micro_batch: Count = 32
+    batch_size: Count = 32  # examples an optimizer step, over all processes
+    micro_batch: Count | None = None  # of them at a time on a device; None: `sftrl.train.arguments.micro_batch`
+    packing: bool = False  # a micro batch as one row without padding; the loss is the same
     scheduler: str = "cosine"
     warmup_ratio: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_length: Count = 512
+    precision: Precision = "auto"
+    lora: Lora | None = None
     trl: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _each_key_once(self):
+        refuse_shadowed(self, SFT_OWNED)
+        return self
 
 
 class Grpo(Recipe):
     """GRPO with a 0/1 reward. `trl` holds further arguments of TRL's GRPOConfig, none that a key here decides."""
 
-    steps: Count
+    steps: Count | None = None  # optimizer steps, or:
+    epochs: Count | None = None  # passes over the problems
     learning_rate: Rate = 1.0e-6
     scheduler: str = "linear"
     prompts_per_step: Count = 24
     group_size: Annotated[int, Field(ge=2)] = 8
-    micro_batch: Count | None = None
+    micro_batch: Count | None = None  # rollouts at a time on a device; None: `sftrl.train.arguments.micro_batch`
     temperature: Rate = 1.0
     max_tokens: Count = 128
+    rollouts: Literal["transformers", "colocate", "server"] = "transformers"  # the last two are vLLM's
+    precision: Precision = "auto"
+    lora: Lora | None = None
     trl: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _each_key_once(self):
+        refuse_shadowed(self, GRPO_OWNED)
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either 'steps' or 'epochs'")
+        return self
+
+
+class Compute(Recipe):
+    """Where a training runs. Of these, no key changes what is computed but by the order of additions."""
+
+    processes: Count = 1  # each with a GPU of its own, where there are GPUs
+    # TRL's own accelerate configuration of that name; None: data parallel
+    accelerate: Literal["multi_gpu", "fsdp1", "fsdp2", "zero1", "zero2", "zero3"] | None = None
+    save_minutes: Rate = 30.0  # between two checkpoints to resume from
 
 
 class Decoding(Recipe):

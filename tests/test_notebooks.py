@@ -25,15 +25,22 @@ def call(folder: Path, *words: str, timeout: float = 600) -> subprocess.Complete
 
 
 def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return call(folder, "snakemake", *words, "--cores", "2", "--configfile", "params/smoke.yaml", timeout=800)
+    return call(folder, "snakemake", *words, "--cores", "2", "--configfile", "params/smoke.yaml", timeout=1200)
 
 
 def project(folder: Path) -> Path:
     """Copy what a checkout needs to run a study."""
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
     shutil.copy(ROOT / "Snakefile", folder)
     return folder
+
+
+def made(folder: Path, place: str) -> Path:
+    """Return the one version of a job that is there."""
+    (manifest,) = (folder / "runs" / "smoke" / place).glob("*/manifest.json")
+    return manifest.parent
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +67,9 @@ def test_the_whole_graph_runs(finished):
     figures = finished / "figures" / "smoke"
     results = pd.read_csv(figures / "results.csv")
     assert set(results["run"]) == {"base", RUN, OTHER}
-    assert set(results["stage"]) == {"post_sft", "post_rl"}
+    assert set(results["phase"]) == {"post_sft", "post_rl"}
     assert set(results["benchmark"]) >= {"average", "chain", "choice", "long"}
-    assert set(results.loc[results["benchmark"] == "rl", "stage"]) == {"post_sft"}  # what RL will train on, before it
+    assert set(results.loc[results["benchmark"] == "rl", "phase"]) == {"post_sft"}  # what RL will train on, before it
     losses = pd.read_csv(figures / "predictors.csv").set_index("run")["generalization_loss"]
     assert (losses > 0).all()
     assert losses[RUN] < losses["base"]  # SFT fits the teacher's notation, a little
@@ -74,24 +81,17 @@ def test_the_whole_graph_runs(finished):
 
 def test_every_artifact_has_a_manifest_that_says_what_made_it(finished):
     manifests = sorted((finished / "runs" / "smoke").rglob("manifest.json"))
-    assert len(manifests) == 1 + 1 + 2 + 3 + 3 + 3 + 1  # base, data, SFT, RL, two evaluations of each, predict
+    # base, data, SFT, RL, two evaluations of each, losses, predict
+    assert len(manifests) == 1 + 1 + 2 + 3 + 3 + 3 + 3 + 1
     for path in manifests:
         manifest = json.loads(path.read_text())
-        assert {
-            "params",
-            "inputs",
-            "outputs",
-            "seeds",
-            "packages",
-            "device",
-            "wall_seconds",
-            "peak_memory_bytes",
-        } <= set(manifest)
         for name, kept in manifest["outputs"].items():
             assert (path.parent / name).stat().st_size == kept["bytes"]
-    grpo = json.loads((finished / f"runs/smoke/{FAMILY}/grpo/{RUN}-seed0/manifest.json").read_text())
-    assert list(grpo["inputs"]) == ["runs/smoke/data", f"runs/smoke/{FAMILY}/sft/{RUN}"]
-    assert grpo["params"]["grpo"]["learning_rate"] == 0.001
+    grpo = json.loads((made(finished, f"{FAMILY}/grpo/{RUN}-seed0") / "manifest.json").read_text())
+    folders = [made(finished, place).relative_to(finished) for place in ("data", f"{FAMILY}/sft/{RUN}")]
+    assert list(grpo["inputs"]) == [str(folder) for folder in folders]
+    assert grpo["settings"]["grpo"]["learning_rate"] == 0.001
+    assert {"notebooks/04_grpo.ipynb", "sftrl/chat.py"} <= set(grpo["code"])
 
 
 def test_the_same_seed_gives_the_same_numbers(finished, tmp_path):
@@ -100,23 +100,52 @@ def test_the_same_seed_gives_the_same_numbers(finished, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     tables = [path.relative_to(finished) for path in (finished / "figures" / "smoke").glob("*.csv")]
     assert len(tables) > 4
-    parts = ["base/log", f"sft/{RUN}/log", f"grpo/{RUN}-seed0/log"]
-    parts += [f"post_rl/{RUN}-seed0/{table}" for table in ("scores", "counts")]
-    for name in (*tables, *(f"runs/smoke/{FAMILY}/{part}.csv" for part in parts)):
+    parts = ["base", f"sft/{RUN}", f"grpo/{RUN}-seed0", f"post_rl/{RUN}-seed0"]
+    for part in parts:
+        tables += [path.relative_to(finished) for path in made(finished, f"{FAMILY}/{part}").glob("*.csv")]
+    for name in tables:
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
 
 
-def test_a_changed_rl_rate_reruns_no_sft(finished):
+def test_a_changed_rl_rate_reruns_no_sft_and_removes_nothing(finished):
     params = finished / "params" / "smoke.yaml"
     kept = params.read_text()
     values = yaml.safe_load(kept)
     values["grpo"]["learning_rate"] = 0.002
     params.write_text(yaml.safe_dump(values))
+    before = sorted(finished.rglob("*"))
     try:
         assert planned(finished) == {"grpo": 3, "evaluate": 3, "predict": 1}
     finally:
         params.write_text(kept)
-        snakemake(finished, "--dry-run")  # puts the params that the notebooks get back as they were
+    assert planned(finished) == {}  # what was made with the settings of before is still there
+    assert sorted(path for path in finished.rglob("*") if ".snakemake" not in path.parts) == [
+        path for path in before if ".snakemake" not in path.parts
+    ]  # and a dry run has written nothing
+
+
+def test_prose_and_timestamps_rerun_nothing(finished):
+    notebook = finished / "notebooks" / "04_grpo.ipynb"
+    notebook.write_text(notebook.read_text().replace("Watch two rates", "Watch these two rates"))
+    for path in (finished / "runs").rglob("*"):
+        os.utime(path)
+    shutil.move(finished / ".snakemake", finished / "snakemake-aside")  # as in a copy of runs/ alone
+    try:
+        assert planned(finished) == {}
+    finally:
+        shutil.rmtree(finished / ".snakemake", ignore_errors=True)
+        shutil.move(finished / "snakemake-aside", finished / ".snakemake")
+
+
+def test_jobs_made_by_other_code_are_listed(finished):
+    notebook = finished / "notebooks" / "04_grpo.ipynb"
+    kept = notebook.read_text()
+    notebook.write_text(kept.replace('log["step"].max()', 'log["step"].min()'))
+    try:
+        result = call(finished, sys.executable, "-m", "sftrl", "check", "params/smoke.yaml")
+        assert "3 finished jobs were made by another version of notebooks/04_grpo.ipynb" in result.stdout
+    finally:
+        notebook.write_text(kept)
 
 
 def test_a_removed_run_is_made_again_alone(finished):
@@ -129,14 +158,14 @@ def test_a_removed_run_is_made_again_alone(finished):
 
 
 def test_a_half_written_artifact_does_not_count(finished):
-    manifest = finished / f"runs/smoke/{FAMILY}/grpo/{RUN}-seed0/manifest.json"
+    manifest = made(finished, f"{FAMILY}/grpo/{RUN}-seed0") / "manifest.json"
     kept = manifest.read_bytes()
     manifest.unlink()
     try:
         assert planned(finished)["grpo"] == 1
-        result = papermill(finished, "03_evaluate", "-p", "stage", "post_rl", "-p", "run", RUN)
+        result = papermill(finished, "03_evaluate", "-p", "phase", "post_rl", "-p", "run", RUN)
         assert result.returncode != 0
-        assert "is unfinished (it has no manifest): run 04_grpo for run" in result.stderr
+        assert "is unfinished (it has no manifest): run 04_grpo first, by snakemake" in result.stderr
     finally:
         manifest.write_bytes(kept)
 
@@ -148,8 +177,22 @@ def papermill(folder: Path, notebook: str, *words: str) -> subprocess.CompletedP
 
 def test_a_notebook_runs_by_plain_papermill(finished):
     """From the project's root, a params file and a run: nothing else is set. Here, on top of a finished study."""
+    weights = made(finished, f"{FAMILY}/sft/{OTHER}") / "model" / "model.safetensors"
+    kept = weights.stat().st_mtime_ns
     result = papermill(finished, "02_sft", "-f", "params/smoke.yaml", "-p", "run", OTHER)
     assert result.returncode == 0, result.stderr[-3000:]
+    assert weights.stat().st_mtime_ns == kept  # finished before: shown, not trained again
+
+
+def test_a_changed_setting_lands_beside_the_studys_own(finished):
+    change = "change: {sft: {learning_rate: 0.002}}"
+    result = papermill(finished, "02_sft", "-p", "study", "smoke", "-p", "run", OTHER, "-y", change)
+    assert result.returncode == 0, result.stderr[-3000:]
+    versions = sorted((finished / f"runs/smoke/{FAMILY}/sft/{OTHER}").iterdir())
+    rates = [json.loads((v / "manifest.json").read_text())["settings"]["sft"]["learning_rate"] for v in versions]
+    assert sorted(rates) == [0.001, 0.002]
+    assert planned(finished) == {}
+    shutil.rmtree(versions[rates.index(0.002)])
 
 
 def test_a_notebook_opened_in_its_own_folder_runs_on_its_defaults(finished):
@@ -167,7 +210,7 @@ SLIPS = [
     (["-y", "sft: {learning_rate: 1e-5}"], "'1e-5' is not a number; YAML reads it as text, write 1.0e-05"),
     (["-p", "study", "nope"], "study: there is no params/nope.yaml"),
     # an earlier stage is missing
-    (["-p", "study", "quick"], "runs/quick/data does not exist: run 01_curate first"),
+    (["-p", "study", "quick"], " does not exist: run 01_curate first, by snakemake"),
 ]
 
 
@@ -191,11 +234,13 @@ def test_a_slip_in_the_params_stops_snakemake_at_once(finished):
 
 
 def test_own_checkpoints_are_ranked_without_any_training(finished):
-    runs = f"runs/smoke/{FAMILY}"
     values = {
         "study": "own",
-        "families": {"mine": {"model": f"{runs}/base/model"}},
-        "runs": [{"name": f"number-{i}", "model": f"{runs}/sft/{run}/model"} for i, run in enumerate((RUN, OTHER))],
+        "families": {"mine": {"model": str(made(finished, f"{FAMILY}/base") / "model")}},
+        "runs": [
+            {"name": f"number-{i}", "model": str(made(finished, f"{FAMILY}/sft/{run}") / "model")}
+            for i, run in enumerate((RUN, OTHER))
+        ],
         "data": {"benchmarks": {"procedural": 3}, "sft": {"procedural": 40}, "held_out": 20},
         "evaluation": {"samples": 4, "max_tokens": 24, "shards": 2},
     }
@@ -207,13 +252,13 @@ def test_own_checkpoints_are_ranked_without_any_training(finished):
     assert set(decision["predictor"]) == {"pass@1", "generalization_loss", "combined"}
     results = pd.read_csv(finished / "figures" / "own" / "results.csv")
     assert (results["samples"] == 4).all()  # two shards, together every sample
-    assert set(results["stage"]) == {"post_sft"}
+    assert set(results["phase"]) == {"post_sft"}
 
 
 def test_adaptive_sampling_adds_to_a_pilot_that_does_not_count(finished):
     values = {
         "study": "adaptive",
-        "families": {"mine": {"model": f"runs/smoke/{FAMILY}/base/model"}},
+        "families": {"mine": {"model": str(made(finished, f"{FAMILY}/base") / "model")}},
         "data": {"benchmarks": {"procedural": 2}},
         "evaluation": {"samples": 8, "max_tokens": 8, "adaptive": {"k": 2, "half_width": 0.2, "pilot": 3}},
     }
@@ -221,11 +266,13 @@ def test_adaptive_sampling_adds_to_a_pilot_that_does_not_count(finished):
     for notebook in ("01_curate", "03_evaluate"):
         result = papermill(finished, notebook, "-f", "params/adaptive.yaml")
         assert result.returncode == 0, result.stderr[-3000:]
-    folder = finished / "runs" / "adaptive" / "mine" / "post_sft" / "base"
+    (manifest,) = (finished / "runs" / "adaptive" / "mine" / "post_sft" / "base").glob("*/manifest.json")
+    folder = manifest.parent
     counts = pd.read_csv(folder / "counts.csv")
     assert counts["n"].between(4, 8).all()
-    drawn = json.loads((folder / "manifest.json").read_text())["samples"]
-    assert drawn == counts["n"].sum() + 3 * len(counts)
+    assert json.loads(manifest.read_text())["samples"] == counts["n"].sum()
+    drawn = pd.concat(map(pd.read_parquet, folder.parent.glob("stores/*/samples/*/*.parquet")))
+    assert len(drawn) == counts["n"].sum() + 3 * len(counts)
     assert "pass@4" in pd.read_csv(folder / "scores.csv")
 
 
@@ -234,7 +281,7 @@ def test_the_report_is_one_page_of_all_notebooks(finished):
     assert result.returncode == 0, result.stderr
     page = (finished / "runs" / "smoke" / "report.html").read_text()
     for name in ("05_predict", "01_curate", f"02_sft/{FAMILY}/{RUN}", f"04_grpo/{FAMILY}/base-seed0"):
-        assert f"<summary>{name}</summary>" in page
+        assert f"<summary>{name}" in page
     assert page.index("05_predict") < page.index("00_base")
     result = call(finished, sys.executable, "-m", "sftrl.report", "runs/nothing")
     assert result.returncode == 1

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sftrl.study.schema import check
 
+from sftrl import stages
 from sftrl.errors import InputError
-from sftrl.study import Study, jobs
+from sftrl.study import Study
+from sftrl.study.params import check
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,6 +60,9 @@ SLIPS = [
     ({"data__rl": ...}, "data.rl: missing, and the study has RL"),
     ({"evaluation__adaptive": {"k": 4, "half_width": 0.01}}, "'adaptive' with k = 4 needs 'samples' of 2k or more"),
     ({"grpo": ..., "data__rl": ...}, "data.rl: missing, and 'evaluation.rl_problems' asks for some"),
+    ({"runs": [{"selection": "random", "examples": 8, "epochs": 1, "dtype": "auto"}]}, "'dtype' is for a checkpoint"),
+    ({"families": {"x": {"scratch": {"architecture": "llama", "hidden_size": 48}}}}, "hidden_size: 48 should be a mul"),
+    ({"grpo": ..., "runs": [{"name": "a", "model": "b", "rl_seeds": [1]}]}, "a has 'rl_seeds', and the study has no"),
     ({"data__prompt": "Solve it."}, "data: 'prompt' must contain {problem}"),
 ]
 
@@ -89,9 +93,9 @@ def test_unknown_names_are_named():
         lambda: plan.run("random-9k-1ep"),
         lambda: plan.family("gpt"),
         lambda: plan.rl_seed("post_rl", "base", 7),
-        lambda: jobs.evaluate(plan, "llama-smoke", "post_training", "base"),
-        lambda: jobs.evaluate(plan, "llama-smoke", "post_sft", "base", shard=2, of=2),
-        lambda: jobs.sft(plan, "llama-smoke", "base"),
+        lambda: stages.evaluation.job(plan, "llama-smoke", "post_training", "base"),
+        lambda: stages.evaluation.job(plan, "llama-smoke", "post_sft", "base", shard=2, of=2),
+        lambda: stages.sft.job(plan, "llama-smoke", "base"),
     ):
         with pytest.raises(InputError):
             call()
@@ -111,30 +115,72 @@ def test_labels(run, label):
     assert list(study(runs=[run]).runs) == ["base", label]
 
 
-def test_settings_of_a_job_hold_what_it_reads_and_nothing_else():
+def test_a_setting_changes_the_key_of_what_depends_on_it_and_of_nothing_else():
     run, family = "random-64-1ep", "llama-smoke"
 
-    def settings(plan: Study) -> dict:
+    def keys(plan: Study) -> dict:
         return {
-            "base": jobs.base(plan, family).settings,
-            "curate": jobs.curate(plan).settings,
-            "sft": jobs.sft(plan, family, run).settings,
-            "grpo": jobs.grpo(plan, family, run, 0).settings,
-            "post_sft": jobs.evaluate(plan, family, "post_sft", run).settings,
+            "base": stages.base.job(plan, family).key,
+            "curate": stages.curation.job(plan).key,
+            "sft": stages.sft.job(plan, family, run).key,
+            "held_out": stages.held_out.job(plan, family, run).key,
+            "grpo": stages.grpo.job(plan, family, run, 0).key,
+            "post_sft": stages.evaluation.job(plan, family, "post_sft", run).key,
+            "post_rl": stages.evaluation.job(plan, family, "post_rl", run, 0).key,
+            "predict": stages.prediction.job(plan).key,
         }
 
     def changed(**changes) -> set[str]:
-        before, after = settings(study()), settings(study(**changes))
+        before, after = keys(study()), keys(study(**changes))
         return {name for name in before if before[name] != after[name]}
 
-    assert changed(grpo__learning_rate=0.5) == {"grpo"}
-    assert changed(sft__learning_rate=0.5) == {"sft"}
-    assert changed(evaluation__samples=8) == {"post_sft"}
-    assert changed(evaluation__samples_post_rl=8) == set()
-    assert changed(data__held_out=16) == {"curate"}
-    assert changed(seed=5) == {"base", "curate", "sft", "grpo", "post_sft"}
+    after_sft = {"held_out", "grpo", "post_sft", "post_rl", "predict"}
+    assert changed() == set()
+    assert changed(grpo__learning_rate=0.5) == {"grpo", "post_rl", "predict"}
+    assert changed(sft__learning_rate=0.5) == {"sft", *after_sft}
+    assert changed(evaluation__samples=8) == {"post_sft", "predict"}
+    assert changed(evaluation__samples_post_rl=8) == {"post_rl", "predict"}
+    assert changed(evaluation__loss_token_budget=512) == {"held_out", "post_sft", "predict"}
+    assert changed(predict__resamples=9) == {"predict"}
+    assert changed(data__held_out=16) == {"curate", "sft", *after_sft}
+    assert changed(seed=5) == set(keys(study()))
     # another run of the grid changes no job of this one
-    assert changed(runs=[*smoke()["runs"], {"selection": "longest", "examples": 8, "epochs": 1}]) == set()
+    more = [*smoke()["runs"], {"selection": "longest", "examples": 8, "epochs": 1}]
+    assert changed(runs=more) == {"predict"}
+
+
+def test_another_model_at_the_same_place_is_another_input(tmp_path):
+    def key() -> str:
+        stages.job._content.cache_clear()
+        runs = [{"name": "mine", "model": str(tmp_path)}]
+        return stages.evaluation.job(study(runs=runs), "llama-smoke", "post_sft", "mine").key
+
+    (tmp_path / "config.json").write_text("{}")
+    first = key()
+    assert key() == first
+    (tmp_path / "config.json").write_text('{"changed": true}')
+    assert key() != first
+
+
+def test_a_run_with_no_rl_seeds_is_not_taken_through_rl():
+    runs = [{"selection": "random", "examples": 8, "epochs": 1, "rl_seeds": []}]
+    plan = study(runs=runs)
+    assert plan.rl_seeds("random-8-1ep") == []
+    assert plan.rl_seeds("base") == [0]
+    assert ("random-8-1ep", "post_sft", None) in stages.evaluation.all_of(plan, "llama-smoke")
+    assert not any(
+        run == "random-8-1ep" and seed == 0 for run, _, seed in stages.evaluation.all_of(plan, "llama-smoke")
+    )
+
+
+def test_a_checkpoint_of_ones_own_may_have_its_result_of_rl():
+    runs = [{"name": "mine", "model": "a/b", "revision": "v1", "post_rl": "a/b-rl"}, {"name": "other", "model": "c"}]
+    plan = study(runs=runs, grpo=..., evaluation__rl_problems=0)
+    before, made_by = stages.evaluation.checkpoint(plan, "llama-smoke", "mine", None)
+    assert (before.model, before.revision, made_by) == ("a/b", "v1", ())
+    after, made_by = stages.evaluation.checkpoint(plan, "llama-smoke", "mine", 0)
+    assert (after.model, made_by) == ("a/b-rl", ())
+    assert plan.rl_seeds("other") == []
 
 
 def test_seeds_differ_by_use_and_repeat():
@@ -157,11 +203,18 @@ class TestFromNotebook:
         plan = Study.from_notebook({"In": list(self.cells), "study": "smoke", "sft": None})
         assert plan.name == "smoke"
 
-    def test_a_section_takes_the_place_of_the_files(self):
-        plan = Study.from_notebook({"In": [], "study": "smoke", "seed": 9, "grpo": {"steps": 1}})
-        assert (plan.params.seed, plan.params.grpo.steps, plan.params.grpo.group_size) == (9, 1, 8)
+    def test_a_section_is_merged_into_the_files_key_by_key(self):
+        plan = Study.from_notebook({"In": [], "study": "smoke", "seed": 9, "sft": {"learning_rate": 0.25}})
+        assert (plan.params.seed, plan.params.sft.learning_rate, plan.params.sft.max_length) == (9, 0.25, 256)
+        assert not plan.is_committed
 
-    def test_given_families_the_sections_are_the_whole_study(self):
+    def test_a_change_is_merged_last(self):
+        change = {"grpo": {"steps": 1}, "evaluation": {"adaptive": None}}
+        plan = Study.from_notebook({"In": [], "study": "smoke", "change": change})
+        assert (plan.params.grpo.steps, plan.params.grpo.group_size) == (1, 4)
+        assert Study.from_notebook({"In": [], "study": "smoke", "change": {}}).is_committed
+
+    def test_given_families_and_data_the_sections_are_the_whole_study(self):
         values = smoke(study="quick", grpo=..., evaluation__samples=5)
         plan = Study.from_notebook({"In": []} | values)
         assert plan.params.grpo is None  # though params/quick.yaml has one
@@ -171,6 +224,20 @@ class TestFromNotebook:
         injected = '# Parameters\nstudy = "smoke"\nrnu = "x"\n'
         with pytest.raises(InputError, match=r"^rnu: this notebook has no such parameter"):
             Study.from_notebook({"In": [*self.cells[:2], injected, ""], "study": "smoke", "rnu": "x"})
+
+    def test_a_name_of_another_notebook_is_refused(self):
+        with pytest.raises(InputError, match=r"^shard: this notebook has no such parameter"):
+            Study.from_notebook({"In": [*self.cells[:2], "# Parameters\nshard = 1\n"], "study": "smoke"})
+
+    def test_a_name_misspelt_in_the_parameters_cell_is_refused(self):
+        cell = 'study = "smoke"\nrnu = "x"  # which run'
+        with pytest.raises(InputError, match=r"^rnu: no notebook has such a parameter"):
+            Study.from_notebook({"In": ["", cell, "%matplotlib inline"], "study": "smoke", "rnu": "x"})
+
+    def test_a_section_that_papermill_gives_need_not_stand_in_the_cell(self):
+        injected = '# Parameters\nstudy = "smoke"\nsft = {"learning_rate": 0.5}\n'
+        names = {"In": ["", 'study = "smoke"', injected], "study": "smoke", "sft": {"learning_rate": 0.5}}
+        assert Study.from_notebook(names).params.sft.learning_rate == 0.5
 
     def test_no_such_study(self):
         with pytest.raises(InputError, match=r"params/nope\.yaml"):

@@ -4,20 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import tiny_pair
+from safetensors.torch import load_file
+from tiny import tiny_folder, tiny_pair
 
 from sftrl import train
+from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
 from sftrl.loss import response_loss
+from sftrl.models import load_model, load_tokenizer
+from sftrl.recipes import Checkpoint, Compute, Grpo, Lora, Scratch, Sft
 
-SFT = {
-    "epochs": 2, "learning_rate": 5e-3, "batch_size": 8, "micro_batch": 4, "scheduler": "cosine", "warmup_ratio": 0.1,
-    "weight_decay": 0.0, "max_length": 64, "seed": 0, "trl": {},
-}  # fmt: skip
-GRPO = {
-    "steps": 1, "learning_rate": 1e-4, "scheduler": "linear", "prompts_per_step": 2, "group_size": 2,
-    "micro_batch": None, "temperature": 1.0, "max_tokens": 8, "seed": 0, "trl": {},
-}  # fmt: skip
+SFT = {"learning_rate": 5e-3, "batch_size": 8, "micro_batch": 4, "warmup_ratio": 0.1, "max_length": 64}
+GRPO = {"steps": 2, "learning_rate": 1e-4, "prompts_per_step": 2, "group_size": 2, "max_tokens": 8}
 
 
 def examples(count: int, answer=lambda i: i % 10) -> pd.DataFrame:
@@ -30,71 +28,90 @@ def examples(count: int, answer=lambda i: i % 10) -> pd.DataFrame:
     )
 
 
-def test_sft_lowers_the_loss_on_responses(tmp_path):
-    model, tokenizer = tiny_pair()
+def problems(count: int = 8, **columns) -> pd.DataFrame:
+    return pd.DataFrame({"prompt": ["What is it?"] * count, "answer": "3", "answer_type": "integer"} | columns)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Checkpoint:
+    return Checkpoint(model=str(tiny_folder(tmp_path_factory.mktemp("base"), layers=1)))
+
+
+def sft(base, data, folder, epochs=2, seed=0, compute=None, **changes):
+    return train.sft(base, data, Sft(**SFT | changes), epochs=epochs, folder=folder, seed=seed, compute=compute)
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def loss(model: str, data: pd.DataFrame) -> float:
+    return response_loss(load_model(model), load_tokenizer(model), data, token_budget=4096).per_token
+
+
+def test_sft_lowers_the_loss_on_responses(base, tmp_path):
     data = examples(64)
-    before = response_loss(model, tokenizer, data, token_budget=4096).per_token
-    log = train.sft(model, tokenizer, data, folder=str(tmp_path), **SFT)
-    after = response_loss(model, tokenizer, data, token_budget=4096).per_token
-    assert after < before / 2
-    assert list(log.columns) == ["step", "epoch", "loss"]
+    log = sft(base, data, tmp_path)
+    assert loss(str(tmp_path / "model"), data) < loss(base.model, data) / 2
+    assert list(log.columns[:5]) == ["step", "epoch", "loss", "learning_rate", "grad_norm"]
     assert len(log) == 16  # 64 examples in batches of 8, twice
+    assert log["tokens_per_second"].iloc[1:].gt(0).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]  # nothing left of the trainer
 
 
-def test_first_logged_loss_is_the_response_loss_of_the_batch(tmp_path):
+def test_first_logged_loss_is_the_response_loss_of_the_batch(base, tmp_path):
     """The trainer and `response_loss` agree on what is counted, prompt left out and EOS included."""
-    model, tokenizer = tiny_pair()
     data = examples(8)
-    expected = response_loss(model, tokenizer, data, token_budget=4096).per_token
-    log = train.sft(model, tokenizer, data, folder=str(tmp_path), **(SFT | {"epochs": 1, "warmup_ratio": 0.0}))
-    assert log["loss"].iloc[0] == pytest.approx(expected, abs=2e-3)
+    log = sft(base, data, tmp_path, epochs=1, warmup_ratio=0.0)
+    assert log["loss"].iloc[0] == pytest.approx(loss(base.model, data), abs=2e-3)
 
 
-def test_sft_repeats_itself(tmp_path):
-    states = []
-    for _ in range(2):
-        model, tokenizer = tiny_pair()
-        train.sft(model, tokenizer, examples(16), folder=str(tmp_path), **SFT)
-        states.append(model.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+def test_sft_repeats_itself(base, tmp_path):
+    for name in ("a", "b"):
+        sft(base, examples(16), tmp_path / name)
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_grpo_finds_the_rewarded_answer(tmp_path):
+def test_grpo_finds_the_rewarded_answer(base, tmp_path):
     """From a model that answers any digit, RL with one digit rewarded must come to say that digit."""
-    model, tokenizer = tiny_pair(hidden_size=32, layers=1)
-    train.sft(model, tokenizer, examples(320), folder=str(tmp_path), **(SFT | {"batch_size": 16, "micro_batch": 16}))
-    problems = pd.DataFrame({"prompt": ["What is it?"] * 8, "answer": "3", "answer_type": "integer"})
-    settings = GRPO | {"steps": 30, "learning_rate": 5e-3, "prompts_per_step": 4, "group_size": 8, "max_tokens": 16}
-    log = train.grpo(model, tokenizer, problems, folder=str(tmp_path), **settings)
+    sft(base, examples(320), tmp_path / "sft", batch_size=16, micro_batch=16)
+    start = Checkpoint(model=str(tmp_path / "sft" / "model"))
+    recipe = Grpo(
+        **GRPO | {"steps": 30, "learning_rate": 5e-3, "prompts_per_step": 4, "group_size": 8, "max_tokens": 16}
+    )
+    log = train.grpo(start, problems(), recipe, folder=tmp_path / "rl", seed=0)
     assert log["reward"].head(3).mean() < 0.35
     assert log["reward"].tail(3).mean() > 0.8
     assert list(log["step"]) == list(range(1, 31))
-    assert {"entropy", "clipped_ratio", "frac_reward_zero_std", "mean_length"} <= set(log.columns)
+    known = {"entropy", "clipped_ratio", "frac_reward_zero_std", "mean_length", "learning_rate", "grad_norm"}
+    assert known <= set(log.columns)
 
 
-def test_pretraining_follows_its_schedule_inside_the_trainer(tmp_path):
+def test_grpo_counts_epochs(base, tmp_path):
+    recipe = Grpo(**GRPO | {"steps": None, "epochs": 3})
+    log = train.grpo(base, problems(5), recipe, folder=tmp_path, seed=0)
+    assert list(log["step"]) == list(range(1, 7))  # two whole batches of two prompts an epoch
+
+
+def test_pretraining_follows_its_schedule_inside_the_trainer(tmp_path, monkeypatch):
     """The trainer wraps an optimizer and puts new groups into it: both parts' rates must fall all the same."""
     model, tokenizer = tiny_pair(hidden_size=32, layers=1)
-    rates = []
-    step = train.MuonAdamW.step
+    rates, step = [], train.MuonAdamW.step
 
     def spy(self, closure=None):
         step(self, closure)
         rates.append([part.param_groups[0]["lr"] for part in self.parts])
 
-    train.MuonAdamW.step = spy
-    try:
-        log = train.pretrain(
-            model, tokenizer, examples(400), folder=str(tmp_path), batch_size=8, learning_rate=0.006,
-            matrix_learning_rate=0.02, seed=0,
-        )  # fmt: skip
-    finally:
-        train.MuonAdamW.step = step
+    monkeypatch.setattr(train.MuonAdamW, "step", spy)
+    recipe = Scratch(architecture="llama", batch_size=8, learning_rate=0.006, matrix_learning_rate=0.02)
+    log = train.pretrain(model, tokenizer, examples(400), recipe, folder=tmp_path, seed=0)
     rates = np.array(rates)
     assert rates[:, 0].max() == pytest.approx(0.02, rel=0.05)
     assert rates[:, 1].max() == pytest.approx(0.006, rel=0.05)
     assert (rates[-1] < rates.max(axis=0) / 20).all()
     assert log["loss"].tail(5).mean() < log["loss"].iloc[0] / 3
+    assert not list(tmp_path.iterdir())
 
 
 def test_reward_is_one_for_right_and_zero_for_anything_else():
@@ -103,20 +120,96 @@ def test_reward_is_one_for_right_and_zero_for_anything_else():
     assert train.reward(["\\boxed{12}", ""], ["12"] * 2, ["integer"] * 2, [None] * 2, [None] * 2) == [1.0, 0.0]
     near = ["\\boxed{9.61}"] * 2
     assert train.reward(near, ["9.6"] * 2, ["number"] * 2, [None] * 2, [0.01, None]) == [1.0, 0.0]
+    assert train.reward(["\\boxed{1}"], ["???"], ["number"], [None], [None]) == [0.0]
 
 
-SLIPS = [
-    # an argument that TRL does not have
-    ({"trl": {"learning_rat": 1}}, r"sft\.trl\.learning_rat: SFTConfig has no such argument"),
-    # batches that do not divide
-    ({"batch_size": 6, "micro_batch": 4}, r"sft\.batch_size \(6\) is not a multiple of sft\.micro_batch \(4\)"),
+def test_rollouts_start_from_the_prompt_tokens_of_evaluation(base, tmp_path, monkeypatch):
+    from transformers import LlamaForCausalLM
+
+    seen, generate = [], LlamaForCausalLM.generate
+
+    def spy(self, *args, input_ids=None, attention_mask=None, **kwargs):
+        seen.extend(row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True))
+        return generate(self, *args, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "generate", spy)
+    table = problems(2, prompt=["a b?", "a longer one?"])
+    train.grpo(base, table, Grpo(**GRPO | {"steps": 1}), folder=tmp_path, seed=0)
+    expected = [encode_prompt(load_tokenizer(base.model), prompt) for prompt in table["prompt"]]
+    assert sorted(map(tuple, seen)) == sorted(tuple(ids) for ids in expected for _ in range(2))
+
+
+SFT_SLIPS = [
+    # batches that do not divide, in one process and in several
+    ({"batch_size": 6, "micro_batch": 4}, 1, r"sft\.batch_size \(6\) is not a multiple of sft\.micro_batch \(4\)"),
+    ({"batch_size": 9}, 2, r"sft\.batch_size \(9\) is not a multiple of compute\.processes \(2\)"),
+    (
+        {"batch_size": 12, "micro_batch": 4},
+        2,
+        r"sft\.batch_size / compute\.processes \(6\) is not a multiple of sft\.mi",
+    ),
     # an example that is too long is named, not cut
-    ({"max_length": 6}, r"example e0: \d+ tokens, and sft\.max_length is 6"),
+    ({"max_length": 6}, 1, r"example e0: \d+ tokens, and sft\.max_length is 6"),
+    # arguments that TRL does not have, or that have another type there
+    (
+        {"trl": {"learning_rat": 1}},
+        1,
+        r"sft\.trl\.learning_rat: SFTConfig has no such argument \(did you mean 'learning_",
+    ),
+    ({"trl": {"adam_epsilon": "1e-8"}}, 1, r"sft\.trl\.adam_epsilon: '1e-8' is not float"),
+    ({"trl": {"group_by_length": True}}, 1, r"sft\.trl\.group_by_length: SFTConfig has no such"),
+    ({"scheduler": "cosin"}, 1, r"sft: .*cosin"),
+    # an adapter on nothing
+    ({"lora": Lora(targets=["q_pro"])}, 1, r"sft\.lora\.targets: no layer is called 'q_pro'; there are q_proj, k_proj"),
+    ({"lora": Lora(targets=["lm_head"])}, 1, r"sft\.lora\.targets: no layer is called 'lm_head'"),
+    # a step that bfloat16 rounds away
+    ({"precision": "bfloat16", "learning_rate": 1e-6}, 1, r"precision: in bfloat16 a step at the rate 1e-06 moves"),
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), SLIPS)
-def test_slips_are_named(tmp_path, change, message):
-    model, tokenizer = tiny_pair()
+@pytest.mark.parametrize(("change", "processes", "message"), SFT_SLIPS)
+def test_sft_slips_are_named(base, tmp_path, change, processes, message):
     with pytest.raises(InputError, match=message):
-        train.sft(model, tokenizer, examples(8), folder=str(tmp_path), **(SFT | change))
+        sft(base, examples(8), tmp_path, compute=Compute(processes=processes), **change)
+    assert not (tmp_path / "model").exists()
+
+
+GRPO_SLIPS = [
+    ({"micro_batch": 3}, 1, r"prompts_per_step x group_size \(4\) is not a multiple of micro_batch \(3\)"),
+    ({}, 3, r"prompts_per_step x group_size \(4\) is not a multiple of compute\.processes \(3\)"),
+    ({"prompts_per_step": 16}, 1, r"grpo\.prompts_per_step: 16, and there are 8 problems"),
+    (
+        {"max_tokens": 250},
+        1,
+        r"problem 0: a prompt of \d+ tokens and grpo\.max_tokens \(250\) exceed the model's context",
+    ),
+    ({"trl": {"epsilon": "0.2"}}, 1, r"grpo\.trl\.epsilon: '0\.2' is not float"),
+]
+
+
+@pytest.mark.parametrize(("change", "processes", "message"), GRPO_SLIPS)
+def test_grpo_slips_are_named(base, tmp_path, change, processes, message):
+    with pytest.raises(InputError, match=message):
+        train.grpo(
+            base, problems(), Grpo(**GRPO | change), folder=tmp_path, seed=0, compute=Compute(processes=processes)
+        )
+
+
+def test_what_a_recipe_decides_is_no_trl_argument():
+    for name in ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "packing", "seed"):
+        with pytest.raises(ValueError, match=f"trl.{name}"):
+            Sft(trl={name: 1})
+    with pytest.raises(ValueError, match=r"trl\.use_vllm"):
+        Grpo(steps=1, trl={"use_vllm": True})
+    with pytest.raises(ValueError, match="either 'steps' or 'epochs'"):
+        Grpo(steps=1, epochs=1)
+
+
+def test_more_processes_than_gpus_and_gpu_configurations_without_one(base, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"compute\.accelerate: fsdp2 is for GPUs, and this machine has none"):
+        sft(base, examples(8), tmp_path, compute=Compute(accelerate="fsdp2"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"compute\.processes: 4, and this machine has 2 GPUs"):
+        sft(base, examples(8), tmp_path, compute=Compute(processes=4))
+    with pytest.raises(InputError, match=r"compute\.accelerate: zero3 needs the package deepspeed"):
+        sft(base, examples(8), tmp_path, compute=Compute(processes=2, accelerate="zero3"))

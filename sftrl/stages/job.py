@@ -39,7 +39,7 @@ class Job:
     @property
     def key(self) -> str:
         """Name this version of the job: 10 hex digits."""
-        return hash_value([self.notebook, self.settings, self.seeds, [job.key for job in self.inputs]])[:10]
+        return hash_value([self.notebook, _told(self.settings), self.seeds, [job.key for job in self.inputs]])[:10]
 
     @property
     def folder(self) -> Path:
@@ -88,7 +88,7 @@ class Job:
         return f"snakemake --cores 1 --configfile params/{self.place.parts[1]}.yaml {self.folder / manifest.NAME}"
 
     def _check(self, made: dict) -> None:
-        theirs, ours = flat(made["settings"]), flat(self.settings)
+        theirs, ours = flat(_told(made["settings"])), flat(_told(self.settings))
         for name in sorted(theirs.keys() | ours.keys()):
             if theirs.get(name) != ours.get(name):
                 raise InputError(
@@ -101,6 +101,12 @@ class Job:
                 raise InputError(
                     f"{self.folder}: made from an earlier version of {job.folder}; fresh = True makes it again"
                 )
+
+
+def _told(settings: dict) -> dict:
+    """Leave out what is null, empty or false, so that a new setting which is off by default changes no key."""
+    told = {name: _told(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return {n: v for n, v in told.items() if v is not None and v is not False and v != [] and v != {}}
 
 
 def given(checkpoint: Checkpoint, made_by: tuple[Job, ...]) -> dict | None:

@@ -1,0 +1,130 @@
+"""`python -m sftrl check params/quick.yaml` and `python -m sftrl study params/quick.yaml`: check a study, and run it.
+
+`study` hands the graph to Snakemake, whose own output goes to a log, and shows how far it is: one line on a terminal,
+a line a job in a log file. Invalid input in a job shows as its one line.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+
+from sftrl.errors import InputError
+from sftrl.study import Study
+
+SAID_EVERY = 30.0  # seconds between lines where the output is a file
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m sftrl", description="Check a study's params, or run it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (("check", "say what a study consists of, and what is wrong with it"), ("study", "run a study")):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument("params", help="params/<study>.yaml")
+        if name == "study":
+            command.add_argument("--cores", type=int, default=2, help="jobs at once (default: 2)")
+            command.add_argument(
+                "--fresh",
+                default="",
+                help="make these again: a rule such as grpo, or `stale` for all that other code made",
+            )
+    given = parser.parse_args(arguments)
+    try:
+        study = Study.load(given.params)
+        stale = check(study)
+        return run(study, given.params, given.cores, given.fresh, stale) if given.command == "study" else 0
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def check(study: Study) -> dict[str, list[str]]:
+    """Check what can be checked before any compute, print the study's size; return the jobs that other code made."""
+    from sftrl.stages import prediction, preflight
+
+    for line in preflight.preflight(study):
+        print(line)
+    stale = prediction.out_of_date(study)
+    files = sorted({file for changed in stale.values() for file in changed})
+    if stale:
+        print(
+            f"{len(stale)} finished jobs were made by another version of {', '.join(files)}; they stand as they are "
+            "(--fresh stale makes them again)"
+        )
+    return stale
+
+
+def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list[str]]) -> int:
+    """Run the study's graph; return Snakemake's exit status."""
+    log = study.folder / "snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = ["snakemake", "--cores", str(cores), "--configfile", params, "--quiet", "host", "reason"]
+    if fresh:
+        again = [f"{folder}/manifest.json" for folder in stale] if fresh == "stale" else fresh.split()
+        words += ["--forcerun", *again] if again else []
+    progress, said = Progress(), []
+    with (
+        log.open("w") as file,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            progress.read(line)
+            if line.startswith("InputError") and line not in said:
+                said.append(line)
+    progress.close()
+    for line in said:
+        print(line.strip(), file=sys.stderr)
+    if process.returncode:
+        text = log.read_text()
+        if "LockException" in text:
+            print(
+                "another snakemake works on this folder, or one was killed while it did. If none is running: "
+                f"snakemake --unlock --configfile {params}",
+                file=sys.stderr,
+            )
+        print(f"not finished; all that Snakemake said is in {log}", file=sys.stderr)
+    return process.returncode
+
+
+class Progress:
+    """How far Snakemake is, read off its lines."""
+
+    def __init__(self):
+        self.started = self.told = time.time()
+        self.running: dict[str, str] = {}
+        self.done, self.all = 0, 0
+
+    def read(self, line: str) -> None:
+        """Take a line of Snakemake's output."""
+        if found := re.match(r"Job (\d+): (.+)", line):
+            self.running[found[1]] = found[2].strip()
+        elif found := re.match(r"Finished jobid: (\d+)", line):
+            self.running.pop(found[1], None)
+        elif found := re.match(r"(\d+) of (\d+) steps", line):
+            self.done, self.all = int(found[1]), int(found[2])
+            self.told = 0.0
+        else:
+            return
+        if sys.stdout.isatty():
+            print(f"\r\033[K{self}"[:200], end="", flush=True)
+        elif time.time() - self.told > SAID_EVERY:
+            self.told = time.time()
+            print(self, flush=True)
+
+    def __str__(self) -> str:
+        minutes = (time.time() - self.started) / 60
+        left = f", about {minutes * (self.all - self.done) / self.done:.0f} min left" if self.done else ""
+        return f"{self.done} of {self.all or '?'} jobs, {minutes:.0f} min{left}: {', '.join(self.running.values())}"
+
+    def close(self) -> None:
+        """End the line."""
+        if sys.stdout.isatty():
+            print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

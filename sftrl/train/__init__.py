@@ -1,0 +1,106 @@
+"""Pretraining, SFT and GRPO: TRL's and transformers' trainers, configured, on the tokens of `sftrl.chat`.
+
+`sft` and `grpo` take a checkpoint and leave another in `folder/"model"`, whole or not at all. Until it is there,
+`folder/"trainer"` holds what the same call goes on from after it was cut off. They return what was logged, a row a
+step. One process or many, on one machine: `Compute` says, and the batches of an optimizer step stay the same.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sftrl.errors import InputError
+from sftrl.models import load_tokenizer
+from sftrl.recipes import Checkpoint, Compute, Grpo, Sft
+from sftrl.train import arguments, arrow, launch
+from sftrl.train.pretraining import MuonAdamW, pretrain
+from sftrl.train.resumable import Interrupted
+from sftrl.train.rewards import reward
+
+__all__ = ["Interrupted", "MuonAdamW", "grpo", "pretrain", "reward", "sft"]
+
+
+def sft(
+    checkpoint: Checkpoint,
+    examples: pd.DataFrame,
+    recipe: Sft,
+    *,
+    epochs: int,
+    folder: str | Path,
+    seed: int,
+    compute: Compute | None = None,
+) -> pd.DataFrame:
+    """Fine-tune on examples of `id, prompt, response`, on the responses' tokens and the EOS token (TRL's SFTTrainer).
+
+    Returns:
+        The log: `step, epoch, loss` in nats a token, `learning_rate, grad_norm`, and where known `tokens_per_second`
+        and `gpu_gigabytes`, the most that one GPU held.
+
+    Raises:
+        InputError: before a weight is loaded, an example that is too long, batches that do not divide, an argument
+            that `SFTConfig` does not know or of another type, too few GPUs, other settings than those of the
+            unfinished training in the folder; a full disk.
+        Interrupted: SIGTERM came; what was done is saved, and the same call goes on.
+    """
+    from trl import SFTConfig
+
+    folder, compute = Path(folder), compute or Compute()
+    launch.check_compute(compute)
+    arguments.check_types(SFTConfig, "sft", recipe.trl)
+    batch = arguments.whole(recipe.batch_size, compute.processes, "sft.batch_size", "compute.processes")
+    names = ("sft.batch_size" if compute.processes == 1 else "sft.batch_size / compute.processes", "sft.micro_batch")
+    arguments.micro_batch(recipe.micro_batch, batch, 1, names)
+    tokenizer = load_tokenizer(checkpoint.model, checkpoint.revision)
+    room = {"max_length": recipe.max_length, "context": launch.context(checkpoint)}
+    longest = arrow.write_examples(tokenizer, examples, folder / "trainer" / launch.DATA, **room)
+    part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
+    job = _job("sft", checkpoint, recipe, seed) | {"epochs": epochs, "rows": len(examples)}
+    return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)
+
+
+def grpo(
+    checkpoint: Checkpoint,
+    problems: pd.DataFrame,
+    recipe: Grpo,
+    *,
+    folder: str | Path,
+    seed: int,
+    compute: Compute | None = None,
+) -> pd.DataFrame:
+    """Train by GRPO on problems with a known answer (TRL's GRPOTrainer), one on-policy update a step, no KL term.
+
+    Args:
+        problems: columns `prompt`, `answer`, and `answer_type`, `choices`, `tolerance` where known. An answer that the
+            verifier cannot read rewards nothing.
+
+    Returns:
+        The log: `step, reward, entropy, clipped_ratio, frac_reward_zero_std, mean_length, learning_rate, grad_norm`,
+        and the last two columns of `sft`.
+
+    Raises:
+        InputError, Interrupted: as `sft`; also fewer problems than a step takes.
+    """
+    from trl import GRPOConfig
+
+    folder, compute = Path(folder), compute or Compute()
+    launch.check_compute(compute)
+    arguments.check_types(GRPOConfig, "grpo", recipe.trl)
+    rollouts = recipe.prompts_per_step * recipe.group_size
+    batch = arguments.whole(rollouts, compute.processes, "prompts_per_step x group_size", "compute.processes")
+    names = ("prompts_per_step x group_size", "micro_batch")
+    arguments.micro_batch(recipe.micro_batch, batch, 1, names)
+    if len(problems) < recipe.prompts_per_step:
+        raise InputError(f"grpo.prompts_per_step: {recipe.prompts_per_step}, and there are {len(problems)} problems")
+    tokenizer = load_tokenizer(checkpoint.model, checkpoint.revision)
+    room = {"max_tokens": recipe.max_tokens, "context": launch.context(checkpoint)}
+    longest = arrow.write_problems(tokenizer, problems, folder / "trainer" / launch.DATA, **room)
+    part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest + recipe.max_tokens, names)
+    passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)
+    steps = recipe.steps or passes * (len(problems) // recipe.prompts_per_step)
+    job = _job("grpo", checkpoint, recipe, seed) | {"steps": steps}
+    return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)
+
+
+def _job(kind: str, checkpoint: Checkpoint, recipe: Sft | Grpo, seed: int) -> dict:
+    settings = {"checkpoint": checkpoint.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json")}
+    return {"kind": kind, "seed": seed, **settings}

@@ -1,0 +1,195 @@
+"""From a recipe to the arguments of TRL's trainers: batches that divide, types that fit, a precision that can move."""
+
+import dataclasses
+import difflib
+import math
+import os
+import typing
+from pathlib import Path
+
+import torch
+import transformers
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from sftrl.errors import InputError
+from sftrl.recipes import Checkpoint, Grpo, Sft
+
+DEVICE_TOKENS = 16_384  # a micro batch's, on a GPU, where the recipe leaves it open (chosen here)
+HALF_STUCK = 0.5  # a bfloat16 run is refused where a step leaves a larger share of weights as they are (chosen here)
+
+
+def micro_batch(given: int | None, batch: int, longest: int, names: tuple[str, str]) -> tuple[int, int]:
+    """Split a process's `batch` of sequences into equal parts; return (sequences a part, parts).
+
+    Where `given` is None: on a GPU as many sequences as make `DEVICE_TOKENS` tokens if each is as long as the
+    `longest`, on a CPU all of them.
+
+    Raises:
+        InputError: the batch is no multiple of the given part; `names` are the two keys.
+    """
+    if given is None:
+        fits = max(1, DEVICE_TOKENS // longest) if torch.cuda.is_available() else batch
+        part = max(part for part in range(1, batch + 1) if batch % part == 0 and part <= fits)
+    else:
+        part = min(given, batch)
+    return part, whole(batch, part, *names)
+
+
+def whole(total: int, part: int, total_name: str, part_name: str) -> int:
+    """Return total / part; InputError, in the names given, if that is no whole number."""
+    if total % part:
+        raise InputError(f"{total_name} ({total}) is not a multiple of {part_name} ({part})")
+    return total // part
+
+
+def sft_config(recipe: Sft, *, folder: Path, epochs: int, rows: int, seed: int, layout: tuple[int, int]):
+    """Return TRL's `SFTConfig`; `layout` is `micro_batch`'s answer, `rows` the number of examples."""
+    from trl import SFTConfig  # seconds to import, so only where it is used
+
+    settings = {
+        "num_train_epochs": epochs,
+        "learning_rate": recipe.learning_rate,
+        "per_device_train_batch_size": layout[0],
+        "gradient_accumulation_steps": layout[1],
+        "lr_scheduler_type": recipe.scheduler,
+        "warmup_steps": math.ceil(recipe.warmup_ratio * epochs * math.ceil(rows / recipe.batch_size)),
+        "weight_decay": recipe.weight_decay,
+        "seed": seed,
+        # Flattened micro batches, each example by itself under the attention: the batches stay those of the recipe,
+        # where TRL's `packing` would make a step of other examples.
+        "padding_free": recipe.packing,
+        "max_length": None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "remove_unused_columns": False,
+        "bf16": _mixed(recipe),
+    }
+    return _config(SFTConfig, "sft", settings, recipe.trl, folder)
+
+
+def grpo_config(recipe: Grpo, *, folder: Path, steps: int, seed: int, layout: tuple[int, int]):
+    """Return TRL's `GRPOConfig`; `layout` is `micro_batch`'s answer."""
+    from trl import GRPOConfig
+
+    settings = {
+        "max_steps": steps,
+        "learning_rate": recipe.learning_rate,
+        "per_device_train_batch_size": layout[0],
+        "gradient_accumulation_steps": layout[1],
+        "lr_scheduler_type": recipe.scheduler,
+        "num_generations": recipe.group_size,
+        "temperature": recipe.temperature,
+        "max_completion_length": recipe.max_tokens,
+        "beta": 0.0,
+        "seed": seed,
+        "bf16": _mixed(recipe),
+    }
+    given = dict(recipe.trl)
+    if recipe.rollouts == "transformers":
+        # The trainer switches the cache off for training, and generation would recompute every prefix.
+        given["generation_kwargs"] = {"use_cache": True} | (given.get("generation_kwargs") or {})
+    else:
+        settings |= {"use_vllm": True, "vllm_mode": recipe.rollouts}
+        check_sampling(given.get("generation_kwargs") or {})
+    return _config(GRPOConfig, "grpo", settings, given, folder)
+
+
+def check_sampling(arguments: dict) -> None:
+    """Raise InputError if vLLM's SamplingParams does not know one of `arguments`, or vLLM is not installed."""
+    try:
+        from vllm import SamplingParams
+    except ImportError:
+        raise InputError("grpo.rollouts: needs vLLM, which is not installed; 'transformers' does not") from None
+    unknown = sorted(set(arguments) - set(SamplingParams.__struct_fields__))
+    if unknown:
+        raise InputError(f"grpo.trl.generation_kwargs.{unknown[0]}: vLLM's SamplingParams has no such argument")
+
+
+def check_types(config: type, section: str, given: dict) -> None:
+    """Raise InputError if a key of `given` is no argument of the dataclass `config`, or its value has another type."""
+    known = [field.name for field in dataclasses.fields(config) if field.init]
+    hints = typing.get_type_hints(config)
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise InputError(f"{section}.trl.{name}: {config.__name__} has no such argument{hint}")
+        try:
+            TypeAdapter(hints[name], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError:
+            expected = getattr(hints[name], "__name__", None) or str(hints[name])
+            expected = expected if isinstance(hints[name], type) else str(hints[name]).replace("typing.", "")
+            raise InputError(f"{section}.trl.{name}: {value!r} is not {expected}") from None
+        except PydanticUserError:
+            continue  # a class that pydantic knows nothing of: the trainer will judge
+
+
+def _config(config: type, section: str, settings: dict, given: dict, folder: Path):
+    check_types(config, section, given)
+    on_gpu = torch.cuda.is_available()
+    defaults = {
+        "dataloader_pin_memory": on_gpu,
+        "ddp_find_unused_parameters": False,
+        "gradient_checkpointing": on_gpu,  # a CPU has memory enough, and no time to compute activations twice
+        "logging_steps": 1,
+        "max_grad_norm": 1.0,
+        "report_to": "none",
+        "save_strategy": "no",  # `sftrl.train.resumable` saves by time
+        "disable_tqdm": True,
+        "use_cpu": not on_gpu,
+        "run_name": "/".join(folder.resolve().parts[-5:]),
+    }
+    if given.get("report_to") not in (None, "none"):
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))  # outlives the trainer's folder
+    try:
+        made = config(**(defaults | settings | given), output_dir=str(folder / "trainer"))
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(f"{section}: {error}") from None
+    made._n_gpu = min(made.n_gpu, 1)  # one process trains on one GPU; several would be DataParallel, a larger batch
+    return made
+
+
+# -- precision --------------------------------------------------------------------------------------------------------
+
+
+def resolve(recipe: Sft | Grpo) -> str:
+    """Return the recipe's precision, `auto` settled by the device."""
+    if recipe.precision == "auto":
+        return "mixed" if torch.cuda.is_available() else "float32"
+    return recipe.precision
+
+
+def _mixed(recipe: Sft | Grpo) -> bool:
+    return resolve(recipe) == "mixed"
+
+
+def stored_dtype(checkpoint: Checkpoint, config: transformers.PreTrainedConfig) -> torch.dtype:
+    """Return the dtype that the weights of `checkpoint` have, and so those trained from it: they are saved in it."""
+    name = checkpoint.dtype if checkpoint.dtype != "auto" else config.dtype or "float32"
+    return name if isinstance(name, torch.dtype) else getattr(torch, name)
+
+
+def training_dtype(recipe: Sft | Grpo, stored: torch.dtype) -> torch.dtype:
+    """Return the dtype of the weights while they are trained. Frozen ones, below adapters, need no float32 masters."""
+    precision = resolve(recipe)
+    if precision.startswith("bfloat16"):
+        return torch.bfloat16
+    return stored if precision == "mixed" and recipe.lora is not None else torch.float32
+
+
+def check_moves(model: torch.nn.Module, recipe: Sft | Grpo) -> None:
+    """Raise InputError if bfloat16 weights would not move: Adam's step is about the rate, and rounds to nothing.
+
+    A weight has 8 significant bits, so it keeps its value under a step of less than about 1/512 of it.
+    """
+    if recipe.precision != "bfloat16":
+        return
+    moved = count = 0
+    for weight in (p.detach() for p in model.parameters() if p.requires_grad and p.dtype == torch.bfloat16):
+        moved += int(((weight.float() - recipe.learning_rate * weight.sign()).bfloat16() != weight).sum())
+        count += weight.numel()
+    if count and moved / count < HALF_STUCK:
+        raise InputError(
+            f"precision: in bfloat16 a step at the rate {recipe.learning_rate:g} moves {moved / count:.1%} of the "
+            "weights; 'mixed' keeps them in float32, 'bfloat16-stuck' trains all the same"
+        )

@@ -1,0 +1,13 @@
+"""The reward of GRPO, by `sftrl.verify`: 1 for a right final answer and 0 for anything else, as in the paper."""
+
+from collections.abc import Sequence
+
+from sftrl.verify import verify_many
+
+
+def reward(completions: Sequence, answer: Sequence[str], answer_type, choices, tolerance, **_) -> list[float]:
+    """Return 1.0 for each completion whose final answer is right, else 0.0, in TRL's reward interface."""
+    texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+    how = {"answer_types": list(answer_type), "choices": list(choices), "tolerance": list(tolerance)}
+    verdicts = verify_many(texts, list(answer), **how)
+    return [float(verdict.correct) for verdict in verdicts]
