@@ -13,7 +13,8 @@ sys.path.insert(0, workflow.basedir)  # so that the checkout is enough, installe
 
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
-from sftrl.stages import base, curation, evaluation, grpo, prediction, sft
+from sftrl.plan import slurm
+from sftrl.stages import base, costs, curation, evaluation, grpo, prediction, sft
 from sftrl.study import Study
 from sftrl.study.params import check
 
@@ -21,6 +22,7 @@ if not config:
     sys.exit("Which study? Say so: snakemake --configfile params/<study>.yaml")
 try:
     study = Study(check(config, ", ".join(map(str, workflow.configfiles))))
+    MACHINE = costs.machine_of(study)
 except InputError as error:
     sys.exit(str(error))
 
@@ -51,6 +53,19 @@ def evaluated(wildcards, shard=0, of=1):
 def evaluation_words(wildcards):
     run, _, seed = wildcards.run.rpartition("-seed") if wildcards.phase == "post_rl" else (wildcards.run, "", "")
     return f"-r family {wildcards.family} -r phase {wildcards.phase} -r run {run}" + (seed and f" -p rl_seed {seed}")
+
+
+def asks(job_of):
+    """Return a rule's resources, read by Slurm and by Snakemake's own scheduler; another attempt asks for more."""
+    asked = lambda w: costs.request(study, job_of(w), MACHINE)
+    resources = {
+        "gpu": lambda w: asked(w).gpus,
+        "mem_mb": lambda w, attempt: asked(w).memory_mb * attempt,
+        "runtime": lambda w, attempt: asked(w).minutes * attempt,
+        "tasks_per_gpu": 0,  # accelerate starts the processes of a job, not Slurm
+        "slurm_extra": "--signal=TERM@600",  # ten minutes before its end a training saves
+    }
+    return resources | {"slurm_partition": lambda w: asked(w).partition}
 
 
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.

@@ -30,7 +30,9 @@ def present() -> list[str]:
     if named is not None:
         return [name for name in named.split(",") if name]
     try:
-        asked = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+        asked = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True
+        )
     except FileNotFoundError:
         return []
     return asked.stdout.split()

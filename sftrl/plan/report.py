@@ -46,7 +46,9 @@ def tasks(rows: list[Row], places_each: int | None = None) -> dict[str, Task]:
 
 def table(rows: list[Row], on: Gpu | Cpu) -> str:
     """Return the plan by stage, its chain and its makespan, as text."""
-    lines = [f"{'stage':<14}{'jobs':>5}{'done':>5}{'tokens':>9}{'FLOPs':>10}{'GB a GPU':>10}{'hours':>9}  {'range':<15}{'disk GB':>8}"]
+    lines = [
+        f"{'stage':<14}{'jobs':>5}{'done':>5}{'tokens':>9}{'FLOPs':>10}{'GB a GPU':>10}{'hours':>9}  {'range':<15}{'disk GB':>8}"
+    ]
     stages = list(dict.fromkeys(row.stage for row in rows))
     for stage in stages:
         lines.append(_line(stage, [row for row in rows if row.stage == stage], on))
@@ -57,7 +59,11 @@ def table(rows: list[Row], on: Gpu | Cpu) -> str:
     graph = tasks(rows, 1 if isinstance(on, Cpu) else None)
     chain = longest_chain(graph)
     lines.append(f"longest chain: {duration(sum(graph[name].seconds for name in chain))}: {' > '.join(chain)}")
-    spans = [f"{n}: {duration(makespan(graph, n))}" for n in PLACES if n >= max((t.places for t in graph.values()), default=0)]
+    spans = [
+        f"{n}: {duration(makespan(graph, n))}"
+        for n in PLACES
+        if n >= max((t.places for t in graph.values()), default=0)
+    ]
     lines.append(f"time on so many {kind}s: " + ", ".join(spans))
     return "\n".join(lines)
 
@@ -67,8 +73,19 @@ def _line(name: str, rows: list[Row], on: Gpu | Cpu) -> str:
     hours = sum(row.seconds * n for row, n in zip(rows, held, strict=True)) / 3600
     low = high = hours
     if isinstance(on, Gpu):
-        low = sum((row.seconds - row.cost.seconds * (1 - _faster(row.use))) * n for row, n in zip(rows, held, strict=True)) / 3600
-        high = sum((row.seconds + row.cost.seconds * (1 / _faster(row.use) - 1)) * n for row, n in zip(rows, held, strict=True)) / 3600
+        low = (
+            sum(
+                (row.seconds - row.cost.seconds * (1 - _faster(row.use))) * n for row, n in zip(rows, held, strict=True)
+            )
+            / 3600
+        )
+        high = (
+            sum(
+                (row.seconds + row.cost.seconds * (1 / _faster(row.use) - 1)) * n
+                for row, n in zip(rows, held, strict=True)
+            )
+            / 3600
+        )
     peak = max((row.cost.peak for row in rows), default=0) / 1e9
     span = f"{low:.3g} to {high:.3g}" if high > low else ""
     return (
@@ -133,8 +150,13 @@ def sources(on: Gpu | Cpu, calibrated: dict[str, tuple[float, int]]) -> list[str
         lines = [f"{use}: {entry['source']}" for use, entry in table["cpu"].items()]
     else:
         lines = [f"{on.name}: {table['gpus'][on.name]['source']}"]
-        lines += [f"{use}: {entry['low']} to {entry['high']}; {entry['source']}" for use, entry in table["utilisation"].items()]
-    lines.append(f"start-up: {start_up(on):.0f} s a job; {table['overhead']['cpu' if isinstance(on, Cpu) else 'gpu']['source']}")
+        lines += [
+            f"{use}: {entry['low']} to {entry['high']}; {entry['source']}"
+            for use, entry in table["utilisation"].items()
+        ]
+    lines.append(
+        f"start-up: {start_up(on):.0f} s a job; {table['overhead']['cpu' if isinstance(on, Cpu) else 'gpu']['source']}"
+    )
     lines += [f"{stage}: times {ratio:.2f}, measured on {n} finished jobs" for stage, (ratio, n) in calibrated.items()]
     return lines
 

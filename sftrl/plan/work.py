@@ -8,12 +8,11 @@ arXiv 2001.08361, section 2.1), and recomputing activations one more forward pas
 import math
 from dataclasses import dataclass, replace
 
-from sftrl.errors import InputError
 from sftrl.plan.machines import Cpu, Gpu, planned, rates
 from sftrl.plan.shapes import Shape
 
-# Bytes a parameter in training: weights and gradients in fp32, two moments of Adam; or all four in bf16.
-TRAINED = {"float32": 16, "bfloat16": 8}
+# Bytes of a weight in training by precision; its gradient and each of Adam's two moments have as many.
+WEIGHT = {"auto": 4, "float32": 4, "mixed": 4, "bfloat16": 2, "bfloat16-stuck": 2}
 RESERVED = 2e9  # a CUDA context, NCCL's buffers, cuBLAS's workspace (chosen here)
 FILLED = 0.9  # of a GPU's memory that vLLM takes (its default)
 SEQUENCES = 256  # that vLLM runs at once (its default on 80 GB and less)
@@ -69,20 +68,22 @@ def activations(shape: Shape, tokens: float, recomputed: bool) -> float:
 
 
 def training_memory(
-    shape: Shape, *, tokens: float, logit_tokens: float, dtype: str, recomputed: bool, split: int
+    shape: Shape, *, tokens: float, logit_tokens: float, precision: str, adapters: float, recomputed: bool, split: int
 ) -> dict[str, float]:
     """Return the bytes on each GPU that a training step holds.
 
     Args:
         tokens: at once on a GPU.
         logit_tokens: those of them whose logits are taken at once: in bf16, in fp32 and their gradient.
+        precision: as `sftrl.recipes.Precision`; `auto` is mixed: fp32 weights, computed with in bf16.
+        adapters: parameters of LoRA's adapters, which alone are trained; 0: all are.
         split: GPUs that share weights, gradients and optimizer (1: each holds all).
     """
-    each = TRAINED[dtype] / 4
+    each, learned = WEIGHT[precision], adapters or shape.parameters
     return {
-        "weights": shape.parameters * each / split,
-        "gradients": shape.parameters * each / split,
-        "optimizer": shape.parameters * 2 * each / split,
+        "weights": (shape.parameters + adapters) * each / split,
+        "gradients": learned * each / split,
+        "optimizer": learned * 2 * each / split,
         "activations": activations(shape, tokens, recomputed),
         "logits": logit_tokens * shape.vocabulary * (2 + 4 + 4),
         "reserved": RESERVED,
@@ -131,7 +132,7 @@ def sampled(
     )
     disk = prompts * n * (response * 3 + 40)  # about three compressed bytes a token, and a row's other columns
     if isinstance(on, Cpu):
-        return Cost(drawn, flops, (drawn + prompts * prompt) * on.seconds("sampling", shape.active), disk=disk)
+        return Cost(drawn, flops, (drawn + prompts * prompt) * on.seconds(use, shape.active), disk=disk)
     rate = decode_rate(shape, on, gpus=gpus, longest=longest, length=prompt + response / 2)
     seconds = drawn / rate + forward(shape, prompts, prompt) / (on.flops * gpus)
     memory = sampling_memory(shape, longest=longest, gpus=gpus)
@@ -139,25 +140,28 @@ def sampled(
 
 
 def trained(
-    shape: Shape, on: Gpu | Cpu, *, examples: float, length: float, at_once: float, logit_tokens: float, dtype: str,
-    recomputed: bool, gpus: int, split: bool,
+    shape: Shape, on: Gpu | Cpu, *, examples: float, length: float, at_once: float, logit_tokens: float, precision: str,
+    adapters: float, recomputed: bool, gpus: int, split: bool,
 ) -> Cost:  # fmt: skip
-    """Return the cost of training on `examples` of `length` tokens, each seen once.
+    """Return the cost of training on `examples` of `length` tokens, padding included, each seen once.
 
     Args:
-        at_once: tokens on a GPU at once, padded to the longest.
-        logit_tokens: those of them with logits.
+        at_once: tokens on a GPU at once.
         split: the GPUs share weights, gradients and optimizer, and do not each hold all.
+    The others are `training_memory`'s.
     """
-    if dtype not in TRAINED:
-        raise InputError(f"dtype: {dtype!r} is not one of {', '.join(TRAINED)}")
-    flops = forward(shape, examples, length) * (4 if recomputed else 3)
-    size = {"disk": shape.parameters * TRAINED[dtype] / 4, "scratch": shape.parameters * TRAINED[dtype] * 3 / 4}
+    # Of an adapter's training, the backward pass has no gradients of weights to compute.
+    flops = forward(shape, examples, length) * ((2 if adapters else 3) + recomputed)
+    size = {
+        "disk": shape.parameters * WEIGHT[precision],
+        "scratch": ((adapters or shape.parameters) * 2 + shape.parameters) * WEIGHT[precision],
+    }
     if isinstance(on, Cpu):
         return Cost(examples * length, flops, examples * length * on.seconds("training", shape.active), **size)
     memory = training_memory(
-        shape, tokens=at_once, logit_tokens=logit_tokens, dtype=dtype, recomputed=recomputed, split=gpus if split else 1
-    )
+        shape, tokens=at_once, logit_tokens=logit_tokens, precision=precision, adapters=adapters, recomputed=recomputed,
+        split=gpus if split else 1,
+    )  # fmt: skip
     seconds = flops / (on.flops * gpus * planned("training"))
     return Cost(examples * length, flops, seconds, memory, gpus=gpus, **size)
 

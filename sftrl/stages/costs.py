@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from sftrl.errors import InputError
@@ -11,9 +12,9 @@ from sftrl.plan.report import Row
 from sftrl.plan.shapes import Shape, shape
 from sftrl.plan.slurm import Request
 from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
-from sftrl.problems.table import BENCHMARKS
+from sftrl.problems.table import BENCHMARKS, RL_PROBLEMS
 from sftrl.procedural import BENCHMARKS as GENERATED
-from sftrl.recipes import HEAD_DIM, Ask
+from sftrl.recipes import HEAD_DIM, Ask, Compute
 from sftrl.stages import evaluation, manifest, prediction
 from sftrl.stages.job import Job
 from sftrl.study import Study
@@ -73,7 +74,10 @@ def stage(job: Job) -> str:
 
 def use(study: Study, job: Job) -> str:
     """Return the utilisation that most of a job's time rests on."""
-    kinds = {"base": "training", "sft": "training", "grpo": "rollouts", POST_SFT: "sampling", POST_RL: "sampling"}
+    sampling = "sampling" if study.params.evaluation.engine == "vllm" else "generate"
+    kinds = {"base": "training", "sft": "training", POST_SFT: sampling, POST_RL: sampling}
+    if stage(job) == "grpo":
+        return "generate" if study.params.grpo.rollouts == "transformers" else "rollouts"
     return kinds.get(stage(job), "")
 
 
@@ -91,49 +95,78 @@ def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
     if kind in ("curate", "predict"):
         return Cost()
     model, lengths = _shape(study, job), _lengths(study)
+    prompt, response, sft, longest = (lengths[name] for name in ("prompt", "response", "sft", "longest"))
     if kind == "base":
-        length = lengths["prompt"] + lengths["sft"]
+        scratch = job.settings["scratch"]
         return trained(
-            model, on, examples=job.settings["scratch"]["examples"], length=length, at_once=0, logit_tokens=0,
-            dtype="float32", recomputed=False, gpus=1, split=False,
+            model, on, examples=scratch["examples"], length=prompt + sft * longest,
+            at_once=scratch["batch_size"] * scratch["context"], logit_tokens=scratch["batch_size"] * scratch["context"],
+            precision="float32", adapters=0, recomputed=False, gpus=1, split=False,
         )  # fmt: skip
     if kind == "sft":
         run, recipe = job.settings["run"], job.settings["sft"]
-        longest = recipe["max_length"]
-        return _training(
-            model, on, run["examples"] * run["epochs"], min(lengths["prompt"] + lengths["sft"], longest), longest,
-            longest, recipe["micro_batch"], recipe["batch_size"],
-        )  # fmt: skip
+        padded = prompt + (sft if recipe["packing"] else min(sft * longest, recipe["max_length"] - prompt))
+        return _training(study, model, on, recipe, run["examples"] * run["epochs"], padded, recipe["max_length"], 1.0)
     if kind == "grpo":
-        return _rl(model, on, job.settings["grpo"], lengths)
+        return _rl(study, model, on, job.settings["grpo"], lengths)
     return _evaluation(study, job, model, on, lengths)
 
 
 def _training(
-    model: Shape, on: Gpu | Cpu, examples: float, length: float, longest: float, with_logits: float,
-    micro_batch: int | None, batch: int,
-) -> Cost:  # fmt: skip
-    at_once = micro_batch or min(batch, max(1, DEVICE_TOKENS // longest))
-    on_gpu = isinstance(on, Gpu)
+    study: Study,
+    model: Shape,
+    on: Gpu | Cpu,
+    recipe: dict,
+    examples: float,
+    length: float,
+    most: float,
+    answered: float,
+) -> Cost:
+    """Return the cost of training on `examples` of `length` tokens, `most` at most, a share `answered` of them with logits."""
+    compute = _compute(study)
+    batch = recipe.get("batch_size") or recipe["prompts_per_step"] * recipe["group_size"]
+    at_once = most * (recipe["micro_batch"] or min(batch // compute.processes, max(1, DEVICE_TOKENS // most)))
+    lora = recipe["lora"]
+    adapters = lora["rank"] * model.layers * 2 * (4 * model.hidden + 3 * model.intermediate) if lora else 0
     return trained(
-        model, on, examples=examples, length=length, at_once=at_once * longest, logit_tokens=at_once * with_logits,
-        dtype="float32", recomputed=on_gpu, gpus=1, split=False,
+        model, on, examples=examples, length=length, at_once=at_once, logit_tokens=at_once * answered,
+        precision=recipe["precision"], adapters=adapters, recomputed=isinstance(on, Gpu), gpus=compute.processes,
+        split=(compute.accelerate or "multi_gpu") != "multi_gpu",
     )  # fmt: skip
 
 
-def _rl(model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) -> Cost:
-    rollouts = recipe["prompts_per_step"] * recipe["group_size"]
-    length = lengths["prompt"] + lengths["response"]
-    longest = lengths["prompt"] + recipe["max_tokens"]
+def _compute(study: Study) -> Compute:
+    return getattr(study.params, "compute", Compute())
+
+
+def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) -> Cost:
+    prompt, response = lengths["prompt"], lengths["response"]
+    steps = recipe["steps"] or recipe["epochs"] * _rl_problems(study) / recipe["prompts_per_step"]
+    prompts, most = steps * recipe["prompts_per_step"], prompt + recipe["max_tokens"]
+    to_the_longest = min(response * lengths["longest"], recipe["max_tokens"])
+    own_engine = recipe["rollouts"] == "transformers"
     drawing = sampled(
-        model, on, prompts=recipe["steps"] * recipe["prompts_per_step"], n=recipe["group_size"],
-        prompt=lengths["prompt"], response=lengths["response"], longest=longest, gpus=1, use="rollouts",
+        model, on, prompts=prompts, n=recipe["group_size"], prompt=prompt,
+        response=to_the_longest if own_engine else response, longest=most, gpus=_compute(study).processes,
+        use="generate" if own_engine else "rollouts",
     )  # fmt: skip
     learning = _training(
-        model, on, recipe["steps"] * rollouts, length, longest, recipe["max_tokens"], recipe["micro_batch"], rollouts
+        study,
+        model,
+        on,
+        recipe,
+        prompts * recipe["group_size"],
+        prompt + to_the_longest,
+        most,
+        recipe["max_tokens"] / most,
     )
-    both = together(drawing, learning, held_at_once=True)
-    return Cost(**vars(both) | {"tokens": drawing.tokens, "disk": learning.disk})  # rollouts are not kept
+    both = together(drawing, learning, held_at_once=recipe["rollouts"] == "colocate")
+    return replace(both, tokens=prompts * recipe["group_size"] * response, disk=learning.disk)  # rollouts are not kept
+
+
+def _rl_problems(study: Study) -> float:
+    source = study.params.data.rl
+    return source.procedural if isinstance(source, Generated) else sum(_rows(spec, RL_PROBLEMS) for spec in source)
 
 
 def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: dict) -> Cost:
@@ -147,6 +180,7 @@ def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: di
     drawing = sampled(
         model, on, prompts=problems, n=settings["n"], prompt=lengths["prompt"], response=lengths["response"],
         longest=lengths["prompt"] + section.max_tokens, gpus=section.tensor_parallel_size,
+        use="sampling" if section.engine == "vllm" or isinstance(on, Cpu) else "generate",
     )  # fmt: skip
     if study.params.data.sft is None or stage(job) == POST_RL or share > 1:
         return drawing
@@ -218,6 +252,7 @@ def _lengths(study: Study) -> dict[str, float]:
         "prompt": share["prompt"],
         "response": share["response"] * study.params.evaluation.max_tokens,
         "sft": share["sft"] * study.params.sft.max_length,
+        "longest": share["longest"],
     }
 
 
@@ -225,16 +260,16 @@ def _benchmark_problems(study: Study) -> int:
     source = study.params.data.benchmarks
     if isinstance(source, Generated):
         return len(GENERATED) * source.procedural
-    return sum(_rows(spec) for spec in source)
+    return sum(_rows(spec, BENCHMARKS) for spec in source)
 
 
-def _rows(spec: str | dict) -> int:
+def _rows(spec: str | dict, known_sets: dict) -> int:
     spec = {"benchmark": spec} if isinstance(spec, str) else spec
-    known = BENCHMARKS.get(spec.get("benchmark"), {}).get("expected")
+    known = known_sets.get(spec.get("benchmark"), {}).get("expected")
     count = spec.get("expected") or known
     limits = [spec[key] for key in ("limit", "sample") if spec.get(key)]
     if count is None and not limits:
-        raise InputError(f"data.benchmarks: how many problems has {spec.get('benchmark')!r}? Say so: expected: 500")
+        raise InputError(f"data: how many problems has {spec.get('benchmark')!r}? Say so, as: expected: 500")
     return min([*limits, *([count] if count else [])])
 
 

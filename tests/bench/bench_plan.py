@@ -1,4 +1,4 @@
-"""The rates of one CPU core that `make plan` works with: CPU microseconds a token in training, sampling and rollouts.
+"""The rates of one CPU core that `make plan` works with: CPU microseconds a token in training, sampling and `generate`.
 
     python tests/bench/bench_plan.py
 
@@ -44,7 +44,7 @@ def main() -> None:
             checkpoint = Checkpoint(model=str(folder / "start"))
             millions = model.num_parameters() / 1e6
             training, rollouts = trainers(checkpoint, folder)
-            points.append((millions, {"training": training, "sampling": sampling(checkpoint), "rollouts": rollouts}))
+            points.append((millions, {"training": training, "sampling": sampling(checkpoint), "generate": rollouts}))
             rates = ", ".join(f"{use} {micro:.1f}" for use, micro in points[-1][1].items())
             print(f"{millions:.2f}M parameters, CPU microseconds a token: {rates}", flush=True)
     (small, low), (large, high) = points
@@ -58,7 +58,9 @@ def trainers(checkpoint: Checkpoint, folder: Path) -> tuple[float, float]:
     examples = procedural.sft_examples(np.random.SeedSequence(1), 40 * BATCH)
     problems = procedural.rl_problems(np.random.SeedSequence(2), 200).assign(prompt=lambda t: t["problem"])
     tokenizer = load_tokenizer(checkpoint)
-    lengths = [len(tokenizer(p + r)["input_ids"]) + 3 for p, r in zip(examples["prompt"], examples["response"], strict=True)]
+    lengths = [
+        len(tokenizer(p + r)["input_ids"]) + 3 for p, r in zip(examples["prompt"], examples["response"], strict=True)
+    ]
 
     def sft(steps: int) -> float:
         recipe = Sft(learning_rate=1e-4, batch_size=BATCH, micro_batch=BATCH)
@@ -92,7 +94,9 @@ def sampling(checkpoint: Checkpoint) -> float:
     ]
     decoding = Decoding(temperature=1.0, top_p=1.0, max_tokens=LONGEST, stop_ids=())
     tokens = []
-    seconds = spent(lambda: tokens.extend(len(r.tokens) for b in sample_batches(model, requests, decoding, 65_536) for r in b))
+    seconds = spent(
+        lambda: tokens.extend(len(r.tokens) for b in sample_batches(model, requests, decoding, 65_536) for r in b)
+    )
     return seconds / sum(tokens) * 1e6
 
 
