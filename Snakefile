@@ -56,30 +56,44 @@ def evaluation_words(wildcards):
 
 
 def asks(job_of):
-    """Return a rule's resources, read by Slurm and by Snakemake's own scheduler; another attempt asks for more."""
-    asked = lambda w: costs.request(study, job_of(w), MACHINE)
-    resources = {
+    """Return a rule's resources, of which Slurm and Snakemake's own scheduler read; another attempt asks for more."""
+
+    def asked(wildcards):
+        return costs.request(study, job_of(wildcards), MACHINE)
+
+    return {
         "gpu": lambda w: asked(w).gpus,
         "mem_mb": lambda w, attempt: asked(w).memory_mb * attempt,
         "runtime": lambda w, attempt: asked(w).minutes * attempt,
-        "tasks_per_gpu": 0,  # accelerate starts the processes of a job, not Slurm
-        "slurm_extra": "--signal=TERM@600",  # ten minutes before its end a training saves
+        "tasks_per_gpu": 0,  # a training starts its own processes
+        "slurm_partition": lambda w: asked(w).partition,
+        "slurm_extra": "--signal=TERM@600",  # ten minutes before its time is up, a training saves and stops
     }
-    return resources | {"slurm_partition": lambda w: asked(w).partition}
 
 
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
+# A scheduler's SIGTERM is for the training in the kernel, which saves and stops; papermill would take the kernel with it.
 RUN = (
+    "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
-    "papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
+    "$gpus papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
     "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
 
 onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            slurm.check(costs.requests(study, MACHINE), slurm.partitions())
+        except InputError as error:
+            sys.exit(f"InputError: {error}")
     with whole_file(PARAMS) as temporary:
         temporary.write_text(yaml.safe_dump(VALUES, sort_keys=False))
+
+
+onerror:
+    print(*slurm.explain(log), sep="\n", file=sys.stderr)
 
 
 wildcard_constraints:
@@ -114,6 +128,8 @@ rule predict:
         text=f"{LOGS}/05_predict.log",
     message:
         "05_predict"
+    resources:
+        **asks(lambda w: prediction.job(study)),
     threads: THREADS
     shell:
         RUN
@@ -130,6 +146,8 @@ rule base:
         text=f"{LOGS}/00_base/{{family}}-{{key}}.log",
     message:
         "00_base {wildcards.family}"
+    resources:
+        **asks(lambda w: base.job(study, w.family)),
     threads: THREADS
     shell:
         RUN
@@ -148,6 +166,8 @@ rule curate:
         text=f"{LOGS}/01_curate.log",
     message:
         "01_curate"
+    resources:
+        **asks(lambda w: curation.job(study)),
     threads: THREADS
     shell:
         RUN
@@ -166,6 +186,8 @@ rule sft:
         text=f"{LOGS}/02_sft/{{family}}/{{run}}-{{key}}.log",
     message:
         "02_sft {wildcards.family} {wildcards.run}"
+    resources:
+        **asks(lambda w: sft.job(study, w.family, w.run)),
     threads: THREADS
     priority: 10
     shell:
@@ -185,6 +207,8 @@ rule grpo:
         text=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}-{{key}}.log",
     message:
         "04_grpo {wildcards.family} {wildcards.run} seed {wildcards.seed}"
+    resources:
+        **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed))),
     threads: THREADS
     priority: 5
     shell:
@@ -205,6 +229,8 @@ rule evaluate:
         text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{key}}.log",
     message:
         "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run}"
+    resources:
+        **asks(evaluated),
     threads: THREADS
     shell:
         RUN
@@ -223,6 +249,8 @@ rule evaluate_shard:
         text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{shard}}-of-{{of}}-{{key}}.log",
     message:
         "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run} shard {wildcards.shard} of {wildcards.of}"
+    resources:
+        **asks(lambda w: evaluated(w, int(w.shard), int(w.of))),
     threads: THREADS
     shell:
         RUN

@@ -82,23 +82,20 @@ def check(requests: Iterable[Request], known: list[Partition]) -> None:
             )
         if request.minutes > partition.minutes:
             raise InputError(
-                f"{key}.minutes: {request.minutes} asked for, and partition {partition.name!r} allows {partition.minutes:.0f}"
+                f"{key}.minutes: {request.minutes} asked for, and partition {partition.name!r} allows "
+                f"{partition.minutes:.0f}"
             )
         if request.memory_mb > partition.memory_mb:
             raise InputError(
-                f"{key}.memory_gb: {request.memory_mb / 1000:.0f} asked for, and a node of partition {partition.name!r} has "
-                f"{partition.memory_mb / 1000:.0f}"
+                f"{key}.memory_gb: {request.memory_mb / 1000:.0f} asked for, and a node of partition {partition.name!r} "
+                f"has {partition.memory_mb / 1000:.0f}"
             )
 
 
-def explain(log: str) -> list[str]:
-    """Return, for each job that Slurm ended for its time or its memory, what to raise.
-
-    Args:
-        log: Snakemake's own log of the run.
-    """
+def explain(logs: Iterable[str | Path]) -> list[str]:
+    """Return, for each job that Slurm ended for its time or its memory, what to raise, from Snakemake's own logs."""
     found = {}
-    for block in re.split(r"\n(?=\[|Error in )", log):
+    for block in re.split(r"\n(?=\[|Error in )", "\n".join(Path(log).read_text() for log in logs)):
         rule, status = re.search(r"^Error in rule (\w+):", block, re.M), re.search(r"SLURM status is: '(\w+)'", block)
         if not rule or not status:
             continue
