@@ -1,5 +1,7 @@
 """Longest chain and makespan: known answers, and bounds that hold for every graph."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +64,7 @@ def test_bounds(tasks, places):
 def test_with_places_for_all_only_the_chain_counts(tasks):
     chain = longest_chain(tasks)
     assert makespan(tasks, 2 * len(tasks)) == pytest.approx(sum(tasks[name].seconds for name in chain))
-    for before, after in zip(chain, chain[1:], strict=False):
+    for before, after in itertools.pairwise(chain):
         assert before in tasks[after].after
 
 

@@ -73,7 +73,7 @@ def planned(use: str) -> float:
 
 
 def recognised(device: str) -> str | None:
-    """Return the name in `rates.yaml` of a device as a manifest names it, or None: `NVIDIA H100 80GB HBM3` is H100-80."""
+    """Return the name here of a device as a manifest names it, or None: `NVIDIA H100 80GB HBM3` is H100-80."""
     if not device.startswith("NVIDIA"):
         return "cpu"
     said = device.upper().replace("-", " ").split()

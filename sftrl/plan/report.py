@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from sftrl.plan.machines import Cpu, Gpu, rates, utilisation
 from sftrl.plan.schedule import Task, longest_chain, makespan
 from sftrl.plan.work import FILLED, Cost, start_up
+from sftrl.tables import POST_SFT
 
-PLACES = (1, 8, 64, 512)
+PLACES = {Gpu: (1, 8, 64, 512), Cpu: (1, 2, 8, 64)}
+LINE = "{:<10}{:>5}{:>6}{:>9}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}"
 
 
 @dataclass(frozen=True)
@@ -39,59 +41,53 @@ class Row:
         return self.cost.seconds + self.start_up
 
 
-def tasks(rows: list[Row], places_each: int | None = None) -> dict[str, Task]:
-    """Return the rows as a scheduler sees them, a core each (`places_each` of 1) or the GPUs that each holds (None)."""
-    return {row.name: Task(row.seconds, places_each or row.cost.gpus, row.after) for row in rows}
+def tasks(rows: list[Row], on: Gpu | Cpu) -> dict[str, Task]:
+    """Return the rows as a scheduler sees them; what is finished takes no more time."""
+    return {row.name: Task(0.0 if row.done else row.seconds, _places(row, on), row.after) for row in rows}
+
+
+def _places(row: Row, on: Gpu | Cpu) -> int:
+    return 1 if isinstance(on, Cpu) else row.cost.gpus
 
 
 def table(rows: list[Row], on: Gpu | Cpu) -> str:
     """Return the plan by stage, its chain and its makespan, as text."""
-    lines = [
-        f"{'stage':<14}{'jobs':>5}{'done':>5}{'tokens':>9}{'FLOPs':>10}{'GB a GPU':>10}{'hours':>9}  {'range':<15}{'disk GB':>8}"
-    ]
-    stages = list(dict.fromkeys(row.stage for row in rows))
-    for stage in stages:
-        lines.append(_line(stage, [row for row in rows if row.stage == stage], on))
-    if len(stages) > 1:
-        lines.append(_line("total", rows, on))
     kind = "core" if isinstance(on, Cpu) else on.name
-    lines.append(f"hours: of one {kind}; range: utilisation from high to low, as rates.yaml has them")
-    graph = tasks(rows, 1 if isinstance(on, Cpu) else None)
+    names = ("stage", "jobs", "done", "tokens", "FLOPs", "GB a GPU", "hours", "from", "to", "disk GB")
+    lines = [LINE.format(*names)]
+    stages = list(dict.fromkeys(row.stage for row in rows))
+    lines += [_line(stage, [row for row in rows if row.stage == stage], on) for stage in stages]
+    lines += [_line("total", rows, on)] if len(stages) > 1 else []
+    lines.append(
+        f"hours: of one {kind}" + (", and at the best and the worst utilisation" if isinstance(on, Gpu) else "")
+    )
+    graph = tasks(rows, on)
     chain = longest_chain(graph)
     lines.append(f"longest chain: {duration(sum(graph[name].seconds for name in chain))}: {' > '.join(chain)}")
-    spans = [
-        f"{n}: {duration(makespan(graph, n))}"
-        for n in PLACES
-        if n >= max((t.places for t in graph.values()), default=0)
-    ]
+    most = max(task.places for task in graph.values())
+    spans = [f"{n}: {duration(makespan(graph, n))}" for n in PLACES[type(on)] if n >= most]
     lines.append(f"time on so many {kind}s: " + ", ".join(spans))
     return "\n".join(lines)
 
 
 def _line(name: str, rows: list[Row], on: Gpu | Cpu) -> str:
-    held = [max(row.cost.gpus, 1) if isinstance(on, Cpu) else row.cost.gpus for row in rows]
-    hours = sum(row.seconds * n for row, n in zip(rows, held, strict=True)) / 3600
-    low = high = hours
-    if isinstance(on, Gpu):
-        low = (
-            sum(
-                (row.seconds - row.cost.seconds * (1 - _faster(row.use))) * n for row, n in zip(rows, held, strict=True)
-            )
-            / 3600
-        )
-        high = (
-            sum(
-                (row.seconds + row.cost.seconds * (1 / _faster(row.use) - 1)) * n
-                for row, n in zip(rows, held, strict=True)
-            )
-            / 3600
-        )
-    peak = max((row.cost.peak for row in rows), default=0) / 1e9
-    span = f"{low:.3g} to {high:.3g}" if high > low else ""
-    return (
-        f"{name:<14}{len(rows):>5}{sum(row.done for row in rows):>5}{sum(row.cost.tokens for row in rows):>9.2g}"
-        f"{sum(row.cost.flops for row in rows):>10.2g}{peak or 0:>10.1f}{hours:>9.3g}  {span:<15}"
-        f"{sum(row.cost.disk for row in rows) / 1e9:>8.3g}"
+    def hours(way: int) -> str:
+        """At the utilisation that is planned with (0), the best (1) or the worst (-1)."""
+        seconds = (row.start_up + row.cost.seconds * _faster(row.use) ** way for row in rows)
+        return f"{sum(s * _places(row, on) for s, row in zip(seconds, rows, strict=True)) / 3600:.3g}"
+
+    ends = (hours(1), hours(-1)) if isinstance(on, Gpu) else ("", "")
+    costs = [row.cost for row in rows]
+    return LINE.format(
+        name,
+        len(rows),
+        sum(row.done for row in rows),
+        f"{sum(cost.tokens for cost in costs):.2g}",
+        f"{sum(cost.flops for cost in costs):.2g}",
+        f"{max(cost.peak for cost in costs) / 1e9:.1f}" if isinstance(on, Gpu) else "",
+        hours(0),
+        *ends,
+        f"{sum(cost.disk for cost in costs) / 1e9:.3g}",
     )
 
 
@@ -115,23 +111,22 @@ def warnings(rows: list[Row], on: Gpu | Cpu, free_disk: float) -> list[str]:
             row = max((row for row in rows if row.stage == stage), key=lambda row: row.cost.peak)
             if row.cost.peak > FILLED * on.memory:
                 parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in row.cost.memory.items())
-                found.append(
-                    f"{row.name}: {row.cost.peak / 1e9:.1f} GB a GPU ({parts}), and {on.name} has {on.memory / 1e9:.0f}: {row.remedy}"
-                )
+                size = f"{row.cost.peak / 1e9:.1f} GB a GPU ({parts})"
+                found.append(f"{row.name}: {size}, and {on.name} has {on.memory / 1e9:.0f}: {row.remedy}")
     left = [row for row in rows if not row.done]
     disk = sum(row.cost.disk for row in left) + max((row.cost.scratch for row in left), default=0)
     if disk > free_disk:
         found.append(
-            f"disk: {disk / 1e9:.0f} GB more are needed, and {free_disk / 1e9:.0f} are free: link runs/ to a larger disk, "
-            "or take fewer runs at a time"
+            f"disk: {disk / 1e9:.0f} GB more are needed, and {free_disk / 1e9:.0f} are free: link runs/ to a larger "
+            "disk, or take fewer runs at a time"
         )
-    spent = {stage: sum(row.seconds for row in rows if row.stage == stage) for stage in ("evaluate", "grpo")}
-    if spent["grpo"] and spent["evaluate"] > spent["grpo"]:
+    spent = {stage: sum(row.seconds for row in rows if row.stage == stage) for stage in (POST_SFT, "grpo")}
+    if spent["grpo"] and spent[POST_SFT] > spent["grpo"]:
         found.append(
-            f"evaluation takes {spent['evaluate'] / spent['grpo']:.1f} times as long as the RL that it predicts: "
+            f"{POST_SFT} takes {spent[POST_SFT] / spent['grpo']:.1f} times as long as the RL that it predicts: "
             "fewer evaluation.samples, or evaluation.adaptive, or fewer benchmark problems"
         )
-    graph = tasks(rows, 1)
+    graph = tasks(rows, on)
     chain = longest_chain(graph)
     whole = sum(graph[name].seconds for name in chain)
     longest = max(chain, key=lambda name: graph[name].seconds, default="")
@@ -145,18 +140,14 @@ def warnings(rows: list[Row], on: Gpu | Cpu, free_disk: float) -> list[str]:
 
 def sources(on: Gpu | Cpu, calibrated: dict[str, tuple[float, int]]) -> list[str]:
     """Return where the rates come from; `calibrated`: by stage, measured over planned, and from how many jobs."""
-    table = rates()
+    table, kind = rates(), "cpu" if isinstance(on, Cpu) else "gpu"
     if isinstance(on, Cpu):
         lines = [f"{use}: {entry['source']}" for use, entry in table["cpu"].items()]
     else:
         lines = [f"{on.name}: {table['gpus'][on.name]['source']}"]
-        lines += [
-            f"{use}: {entry['low']} to {entry['high']}; {entry['source']}"
-            for use, entry in table["utilisation"].items()
-        ]
-    lines.append(
-        f"start-up: {start_up(on):.0f} s a job; {table['overhead']['cpu' if isinstance(on, Cpu) else 'gpu']['source']}"
-    )
+        for use, entry in table["utilisation"].items():
+            lines.append(f"{use}: {entry['low']} to {entry['high']}; {entry['source']}")
+    lines.append(f"start-up: {start_up(on):.0f} s a job; {table['overhead'][kind]['source']}")
     lines += [f"{stage}: times {ratio:.2f}, measured on {n} finished jobs" for stage, (ratio, n) in calibrated.items()]
     return lines
 

@@ -87,8 +87,8 @@ def check(requests: Iterable[Request], known: list[Partition]) -> None:
             )
         if request.memory_mb > partition.memory_mb:
             raise InputError(
-                f"{key}.memory_gb: {request.memory_mb / 1000:.0f} asked for, and a node of partition {partition.name!r} "
-                f"has {partition.memory_mb / 1000:.0f}"
+                f"{key}.memory_gb: {request.memory_mb / 1000:.0f} asked for, and a node of {partition.name!r} has "
+                f"{partition.memory_mb / 1000:.0f}"
             )
 
 

@@ -31,15 +31,15 @@ def machine_of(study: Study, gpu: str | None = None) -> Gpu | Cpu:
 
 
 def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float, int]]]:
-    """Return every job of a study with its cost, and how much longer than planned each stage took where it was measured.
+    """Return every job of a study with its cost, and how much longer than planned each stage took where measured.
 
-    The second maps a stage to (measured over planned, finished jobs): the median over jobs of this study that finished on
-    such a machine, and by it the times of that stage are corrected.
+    The second maps a stage to (measured over planned, finished jobs): the median over jobs of this study that finished
+    on such a machine. By it the times of that stage are corrected.
 
     Raises:
         InputError: a model's config cannot be read, or the number of a benchmark's problems is not known.
     """
-    jobs = list(_all(study))
+    jobs = list(all_jobs(study))
     costs = {job.folder: cost(study, job, on) for job in jobs}
     made = {job.folder: manifest.read(job.folder) for job in jobs}
     ratios: dict[str, list[float]] = {}
@@ -95,7 +95,7 @@ def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
     if kind in ("curate", "predict"):
         return Cost()
     model, lengths = _shape(study, job), _lengths(study)
-    prompt, response, sft, longest = (lengths[name] for name in ("prompt", "response", "sft", "longest"))
+    prompt, sft, longest = (lengths[name] for name in ("prompt", "sft", "longest"))
     if kind == "base":
         scratch = job.settings["scratch"]
         return trained(
@@ -122,7 +122,7 @@ def _training(
     most: float,
     answered: float,
 ) -> Cost:
-    """Return the cost of training on `examples` of `length` tokens, `most` at most, a share `answered` of them with logits."""
+    """Return the cost of training on `examples` of `length` tokens, `most` at most, a share `answered` with logits."""
     compute = _compute(study)
     batch = recipe.get("batch_size") or recipe["prompts_per_step"] * recipe["group_size"]
     at_once = most * (recipe["micro_batch"] or min(batch // compute.processes, max(1, DEVICE_TOKENS // most)))
@@ -148,7 +148,7 @@ def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) 
     drawing = sampled(
         model, on, prompts=prompts, n=recipe["group_size"], prompt=prompt,
         response=to_the_longest if own_engine else response, longest=most, gpus=_compute(study).processes,
-        use="generate" if own_engine else "rollouts",
+        use="generate" if own_engine else "rollouts" if isinstance(on, Gpu) else "sampling",
     )  # fmt: skip
     learning = _training(
         study,
@@ -190,7 +190,7 @@ def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: di
     return together(drawing, Cost(flops=flops, seconds=seconds), held_at_once=False)
 
 
-def _all(study: Study) -> Iterator[Job]:
+def all_jobs(study: Study) -> Iterator[Job]:
     """Yield every job of a study, each after those that it waits for."""
     seen: set[Path] = set()
     waiting = [prediction.job(study)]
@@ -220,7 +220,7 @@ def _before(study: Study, job: Job) -> list[Job]:
 
 
 def _shape(study: Study, job: Job) -> Shape:
-    """Return the shape of the model that a job works on, which is its family's, or that of a checkpoint of one's own."""
+    """Return the shape of the model that a job works on: its family's, or that of a checkpoint of one's own."""
     given = (job.settings.get("model") or {}).get("model")
     family = study.params.families[job.place.parts[2]]
     if given is None and family.scratch:
@@ -243,7 +243,7 @@ def _shape(study: Study, job: Job) -> Shape:
 
 
 def _lengths(study: Study) -> dict[str, float]:
-    """Return the tokens of a prompt, a response and an SFT example's response, as far as they can be known beforehand."""
+    """Return the tokens of a prompt, a response and an SFT response, as far as they can be known beforehand."""
     table = rates()["lengths"]
     if isinstance(study.params.data.benchmarks, Generated):
         return table["procedural"]
@@ -274,7 +274,7 @@ def _rows(spec: str | dict, known_sets: dict) -> int:
 
 
 def request(study: Study, job: Job, on: Gpu | Cpu) -> Request:
-    """Return what a job asks a scheduler for: what the params say, else three times the estimate, and memory with room.
+    """Return what a job asks a scheduler for: what the params say, else the estimate threefold, and memory with room.
 
     Raises:
         InputError: the params allow less time than the estimate.
@@ -298,4 +298,4 @@ def request(study: Study, job: Job, on: Gpu | Cpu) -> Request:
 
 def requests(study: Study, on: Gpu | Cpu) -> list[Request]:
     """Return what all jobs of a study ask for."""
-    return [request(study, job, on) for job in _all(study)]
+    return [request(study, job, on) for job in all_jobs(study)]

@@ -5,7 +5,7 @@
 Two sizes of model, one thread, CPU time of this process and its children, so that what else the machine does matters
 little. Of training and RL, two runs of different length are timed and the difference is taken: what a run costs once
 (imports, loading, saving) falls out. Tokens are those computed, padding included, as `sftrl.plan` counts them. What RL
-takes beyond training on its tokens, at the rate of SFT, is its rollouts'. The line to put into sftrl/plan/rates.yaml is the last.
+takes beyond training on its tokens, at the rate of SFT, is its rollouts'. The last lines go into sftrl/plan/rates.yaml.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A real Slurm: the `smoke` study to its end, a training cut off and gone on with, many jobs, jobs over their limits."""
+"""A real Slurm: the `smoke` study to its end, a training cut off that goes on, many jobs, jobs over their limits."""
 
 import os
 import re
