@@ -1,4 +1,4 @@
-"""`python -m sftrl check|study|report params/quick.yaml`: check a study, run it, write it as one page.
+"""`python -m sftrl check|plan|study|report params/quick.yaml`: check a study, cost it, run it, write it as one page.
 
 `study` hands the graph to Snakemake, whose own output goes to a log, and shows how far it is: one line on a terminal,
 a line a job in a log file. Invalid input in a job shows as its one line.
@@ -6,9 +6,11 @@ a line a job in a log file. Invalid input in a job shows as its one line.
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from sftrl.errors import InputError
 from sftrl.study import Study
@@ -22,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
         ("check", "say what a study consists of, and what is wrong with it"),
+        ("plan", "say what a study will cost: tokens, memory, hours, disk, time on so many GPUs"),
         ("study", "run a study"),
         ("report", "write a finished study as one page"),
     ):
@@ -34,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
                 default="",
                 help="make these again: a notebook such as 04_grpo, or `stale` for all that other code made",
             )
+        if name == "plan":
+            command.add_argument(
+                "--gpu", help="a name of sftrl/plan/rates.yaml, or cpu; default: cluster.gpu, else cpu"
+            )
     given = parser.parse_args(arguments)
     try:
         study = Study.load(given.params)
@@ -42,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(write_report(study))
             return 0
+        if given.command == "plan":
+            return plan(study, given.gpu)
         stale = check(study)
         return run(study, given.params, given.cores, given.fresh, stale) if given.command == "study" else 0
     except InputError as error:
@@ -63,6 +72,21 @@ def check(study: Study) -> dict[str, list[str]]:
             "(--fresh stale makes them again)"
         )
     return stale
+
+
+def plan(study: Study, gpu: str | None) -> int:
+    """Print what the study will cost."""
+    from sftrl.plan import table_of_costs
+    from sftrl.stages import costs
+
+    on = costs.machine_of(study, gpu)
+    rows, measured = costs.rows(study, on)
+    print(f"study {study.name}\n{report.table(rows, on)}")
+    for line in report.warnings(rows, on, shutil.disk_usage(Path.cwd()).free):
+        print(f"warning: {line}")
+    for line in report.sources(on, measured):
+        print(f"source: {line}")
+    return 0
 
 
 def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list[str]]) -> int:

@@ -21,7 +21,7 @@ FLOORS = [
     {"errors", "recipes"},
     {"files", "tables", "steps"},
     {"chat"},
-    {"passk", "verify", "loss", "procedural", "models"},
+    {"passk", "verify", "loss", "procedural", "models", "plan"},
     {"problems", "curate", "generations"},
     {"sample", "train", "predict"},
     {"figures", "callback"},
