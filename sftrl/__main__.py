@@ -76,6 +76,7 @@ def check(study: Study) -> dict[str, list[str]]:
 
 def plan(study: Study, gpu: str | None) -> int:
     """Print what the study will cost."""
+    from sftrl.plan import table_of_costs
     from sftrl.stages import costs
 
     on = costs.machine_of(study, gpu)

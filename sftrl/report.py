@@ -1,7 +1,7 @@
 """A study as one page to send: `runs/<study>/report/index.html`, with the executed notebooks as pages beside it.
 
-The answer comes first, then the runs, the figures, responses to look at, the settings in words, and what the study cannot
-say. The page stands alone, and works without a network: figures, styles and its few lines of script are inside.
+The answer comes first, then the runs, the figures, responses to look at, the settings in words, and what the study
+cannot say. The page stands alone, and works without a network: figures, styles and its few lines of script are inside.
 """
 
 import base64
@@ -128,9 +128,7 @@ def _responses(study: Study) -> str:
 
 def _settings(study: Study) -> str:
     params = study.params
-    words = [
-        f"{len(study.families)} model {'family' if len(study.families) == 1 else 'families'}, {len(study.sft_runs)} SFT runs each."
-    ]
+    words = [f"Model families: {', '.join(study.families)}, {len(study.sft_runs)} SFT runs each."]
     if study.sft_runs:
         words.append(f"SFT: rate {params.sft.learning_rate:g}, batches of {params.sft.batch_size}.")
     if params.grpo:

@@ -38,9 +38,9 @@ def score_table(
 
     Returns:
         Columns `benchmark, problems, samples`, then `pass@k, pass@k_low, pass@k_high` (95 %, over problems and
-        samples; over samples alone where a benchmark has one problem) and `majority@k` for each k, a forecast of Pass@K at
-        four times the largest k (`extrapolated_pass@K` and its ends), `signal_share, truncated, unparseable, empty, mean_tokens`. The average's `problems` is the sum over its benchmarks, its
-        `samples` the smallest.
+        samples; over samples alone where a benchmark has one problem) and `majority@k` for each k, a forecast of Pass@K
+        at four times the largest k (`extrapolated_pass@K` and its ends), `signal_share, truncated, unparseable, empty,
+        mean_tokens`. The average's `problems` is the sum over its benchmarks, its `samples` the smallest.
 
     Raises:
         InputError: a benchmark to leave out that is not there, or none is left.
