@@ -4,7 +4,7 @@
 #     snakemake --configfile params/qwen3-4b.yaml --executor slurm --jobs 20
 #
 # A job's folder is named by its settings and those of the jobs before it, so a changed setting is another folder, what
-# was made before stays, and timestamps do not matter. `--forcerun sft` makes all SFT runs, and what follows, again.
+# was made before stays, and timestamps do not matter. `python -m sftrl study --fresh 02_sft` makes again.
 import sys
 
 import yaml
@@ -15,6 +15,7 @@ from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
 from sftrl.plan import slurm
 from sftrl.stages import base, costs, curation, evaluation, grpo, prediction, sft
+from sftrl.stages.job import DONE
 from sftrl.study import Study
 from sftrl.study.params import check
 
@@ -34,12 +35,13 @@ LOGS = f"{study.folder}/notebooks"
 THREADS = 1  # two jobs of one thread each beat one of two
 
 
-def manifest(job):
-    return str(job.folder / "manifest.json")
+def done(job):
+    """Return the mark of a job whose notebook ran to its end. A result that stands before that is not made again."""
+    return str(job.folder / DONE)
 
 
-def manifests(job):
-    return [manifest(earlier) for earlier in job.inputs]
+def before(job):
+    return [done(earlier) for earlier in job.inputs]
 
 
 def evaluated(wildcards, shard=0, of=1):
@@ -77,7 +79,7 @@ RUN = (
     "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
     "$gpus papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
-    "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb || "
+    "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
@@ -106,20 +108,20 @@ wildcard_constraints:
 
 rule all:
     input:
-        manifest(prediction.job(study)),
+        done(prediction.job(study)),
     default_target: True
 
 
 rule bases:
     input:
-        [manifest(base.job(study, name)) for name in study.families if study.params.families[name].scratch],
+        [done(base.job(study, name)) for name in study.families if study.params.families[name].scratch],
 
 
 rule predict:
     input:
-        manifests(prediction.job(study)),
+        before(prediction.job(study)),
     output:
-        manifest(prediction.job(study)),
+        done(prediction.job(study)),
     params:
         notebook="05_predict",
         words="",
@@ -137,7 +139,7 @@ rule predict:
 
 rule base:
     output:
-        f"{study.folder}/{{family}}/base/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/base/{{key}}/done",
     params:
         notebook="00_base",
         words="-r family {family}",
@@ -155,9 +157,9 @@ rule base:
 
 rule curate:
     input:
-        manifests(curation.job(study)),
+        before(curation.job(study)),
     output:
-        manifest(curation.job(study)),
+        done(curation.job(study)),
     params:
         notebook="01_curate",
         words="",
@@ -175,9 +177,9 @@ rule curate:
 
 rule sft:
     input:
-        lambda w: manifests(sft.job(study, w.family, w.run)),
+        lambda w: before(sft.job(study, w.family, w.run)),
     output:
-        f"{study.folder}/{{family}}/sft/{{run}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/sft/{{run}}/{{key}}/done",
     params:
         notebook="02_sft",
         words="-r family {family} -r run {run}",
@@ -196,9 +198,9 @@ rule sft:
 
 rule grpo:
     input:
-        lambda w: manifests(grpo.job(study, w.family, w.run, int(w.seed))),
+        lambda w: before(grpo.job(study, w.family, w.run, int(w.seed))),
     output:
-        f"{study.folder}/{{family}}/grpo/{{run}}-seed{{seed}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/grpo/{{run}}-seed{{seed}}/{{key}}/done",
     params:
         notebook="04_grpo",
         words="-r family {family} -r run {run} -p rl_seed {seed}",
@@ -217,10 +219,10 @@ rule grpo:
 
 rule evaluate:
     input:
-        lambda w: manifests(evaluated(w)),
-        lambda w: [manifest(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
+        lambda w: before(evaluated(w)),
+        lambda w: [done(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
     output:
-        f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/done",
     params:
         notebook="03_evaluate",
         words=evaluation_words,
@@ -238,9 +240,9 @@ rule evaluate:
 
 rule evaluate_shard:
     input:
-        lambda w: manifests(evaluated(w)),
+        lambda w: before(evaluated(w)),
     output:
-        f"{study.folder}/{{family}}/{{phase}}/{{run}}/shards/{{shard}}-of-{{of}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/{{phase}}/{{run}}/shards/{{shard}}-of-{{of}}/{{key}}/done",
     params:
         notebook="03_evaluate",
         words=lambda w: f"{evaluation_words(w)} -p shard {w.shard} -p of {w.of}",

@@ -60,6 +60,52 @@ class Scratch(Recipe):
     matrix_learning_rate: Rate = 0.02
 
 
+class Source(Recipe):
+    """Rows of a published set or of a file: where they are, and which of their columns ours are read from.
+
+    What a known set leaves out here, the table in `sftrl.problems.table` says.
+    """
+
+    hub: str | None = None  # a dataset's name on the hub, or a folder laid out like one
+    config: str | list[str] | None = None  # one configuration, or several put one after another
+    data_dir: str | None = None
+    data_files: str | list[str] | None = None  # patterns: these files alone are looked at
+    split: str | list[str] | None = None  # of several, the first that is there
+    revision: str | None = None  # branch, tag or commit
+    path: str | Path | None = None  # a file, in the place of the hub
+    columns: dict[str, str] | None = None  # our column: rule:published column
+    where: dict[str, list[str | int | float | bool]] | None = None  # published column: values kept
+    limit: Count | None = None  # read the first so many rows and no others: no random sample
+    sample: Count | None = None  # a random draw of so many of the rows that `where` keeps, read as a stream
+    shards: Count | None = None  # read so many of the set's files, drawn at random; with `sample`
+    seed: int = 0  # of the draw
+    expected: Count | None = None  # rows that must be there; None for any number
+    incomplete: Literal["error", "drop"] = "error"  # what to do with rows that lack a text
+
+    @model_validator(mode="after")
+    def _one_draw(self):
+        if self.shards is not None and (self.sample is None or self.path is not None):
+            raise ValueError("'shards' draws among the files of a dataset of the hub: it goes with 'hub' and 'sample'")
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("'sample' draws from all rows and 'limit' reads the first: give one")
+        return self
+
+
+class ProblemSource(Source):
+    """A benchmark or a set of RL problems."""
+
+    benchmark: Annotated[str, Field(min_length=1)]
+    answer_type: str | dict[str, str] | None = None  # one for all, or the published type: ours
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None  # relative error that a number is allowed
+    images: Literal["needed", "ignore"] = "ignore"
+
+
+class ExampleSource(Source):
+    """A set of SFT examples."""
+
+    source: Annotated[str, Field(min_length=1)]
+
+
 class Lora(Recipe):
     """Low-rank adapters in the place of full training; what is saved is the merged model."""
 
@@ -164,29 +210,85 @@ class Adaptive(Recipe):
         return 2 * self.k
 
 
+# Arguments of vLLM's engine that a key of a recipe, or the problems at hand, decide.
+VLLM_OWNED = ("model", "tokenizer", "revision", "dtype", "seed", "max_model_len", "tensor_parallel_size")
+# Arguments of vLLM's engine that say where and how fast it computes: any other may change what a sample looks like.
+VLLM_PLACEMENT = {
+    "async_scheduling",
+    "block_size",
+    "compilation_config",
+    "cpu_offload_gb",
+    "cudagraph_capture_sizes",
+    "disable_custom_all_reduce",
+    "disable_log_stats",
+    "distributed_executor_backend",
+    "download_dir",
+    "enable_chunked_prefill",
+    "enable_expert_parallel",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "max_cudagraph_capture_size",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "max_parallel_loading_workers",
+    "num_gpu_blocks_override",
+    "pipeline_parallel_size",
+    "trust_remote_code",
+}
+
+
 class Sampling(Decoding):
-    """How a store is filled: by which engine, and how. Of these, only the decoding and the engine choose samples."""
+    """How a store is filled: by which engine, and how."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
+    # A seed for each sample is exact whatever is resumed; one for a shard is faster with vLLM, which draws row by row
+    # where each row has its own.
+    seeds: Literal["sample", "shard"] = "sample"
     batch_tokens: Count = 65_536  # prompts and responses that the transformers engine holds at once
     tensor_parallel_size: Count = 1  # GPUs that share the weights, with vLLM
+    vllm: dict[str, Any] = {}  # further arguments of vLLM's engine, by vLLM's names
     adaptive: Adaptive | None = None
+
+    @model_validator(mode="after")
+    def _of_one_engine(self):
+        twice = [name for name in VLLM_OWNED if name in self.vllm]
+        if twice:
+            raise ValueError(f"vllm.{twice[0]}: set by a key of its own, or by the problems; leave it out here")
+        if self.engine != "vllm":
+            for name in ("seeds", "tensor_parallel_size", "vllm"):
+                if getattr(self, name) != Sampling.model_fields[name].default:
+                    raise ValueError(f"{name}: only the vllm engine has a use for it, and engine is {self.engine!r}")
+        return self
 
     @property
     def decoding(self) -> Decoding:
         """The part that shapes a response."""
         return Decoding(**{name: getattr(self, name) for name in Decoding.model_fields})
 
+    @property
+    def distribution(self) -> dict[str, Any]:
+        """What the distribution of samples depends on, as JSON values: a store's key and path are made of this.
 
-Intervals = Literal["fisher", "bootstrap"]
+        The engine is part of it: where two engines round differently, or one is wrong, a mixture would hide it. How
+        many GPUs, how much memory and whose seeds are not: another value adds to the samples that are there.
+        """
+        chosen = {name: value for name, value in self.vllm.items() if name not in VLLM_PLACEMENT}
+        return self.decoding.model_dump() | {"engine": self.engine} | ({"vllm": chosen} if chosen else {})
+
+
+Intervals = Literal["jackknife-normal", "normal-theory", "bootstrap"]  # of correlations; docs/statistics.md
 
 
 class Judging(Recipe):
     """How predictors are judged."""
 
     resamples: Count = 2000
-    intervals: Intervals = "fisher"
-    leave_out: list[str] = ["base"]
+    intervals: Intervals = "jackknife-normal"
+    leave_out: list[str] = ["base"]  # runs that are references, not choices
+    live: Share | None = None  # pool `live`: runs with at least this Pass@1 after SFT
+    core: list[str] = []  # pool `core`: predictors and outcome averaged over these benchmarks alone
 
 
 def refuse_shadowed(recipe: Recipe, owned: set[str]) -> None:

@@ -17,7 +17,7 @@ AVERAGE = "average"  # the unweighted mean over benchmarks, which no benchmark m
 RL_PROBLEMS = "rl"  # not a benchmark: some of the RL training problems, sampled after SFT alone
 
 RUN = ["family", "run"]
-DESCRIPTION = ["selection", "examples", "epochs", "learning_rate"]
+DESCRIPTION = ["selection", "examples", "epochs", "learning_rate", "data_seed"]
 # Scores that differ in one of these are not comparable.
 SETTINGS = ("problems", "samples", *Decoding.model_fields, "verifier_version")
 
@@ -29,32 +29,43 @@ class Predictor(NamedTuple):
         column: a regular expression that the column's name matches as a whole.
         direction: 1 where higher is better by its meaning, -1 where lower is, 0 where only runs can tell.
         label: as a reader would name it; `{}` stands for the expression's group.
+        unit: "%" for a share, which tables hold as a fraction and figures show in percent; "" for a plain number.
         headline: whether a first look needs it.
     """
 
     column: str
     direction: int
     label: str
+    unit: str = ""
     headline: bool = False
 
 
-# The first that matches a column describes it.
+# The only list of predictors. Of `results.csv` and `predictors.csv` every column is judged that one of these matches;
+# `_rl` marks what was measured on RL problems. The first that matches a column describes it.
 PREDICTORS = (
-    Predictor(r"pass@(1|16|64)", 1, "Pass@{}", headline=True),
-    Predictor(r"pass@(\d+)", 1, "Pass@{}"),
-    Predictor(r"extrapolated_pass@(\d+)", 1, "forecast Pass@{}"),
-    Predictor(r"majority@(\d+)", 1, "majority@{}"),
-    Predictor(r"pass@(\d+)_rl", 1, "Pass@{} (RL problems)"),
-    Predictor(r"signal_share_rl", 0, "informative groups (RL problems)", headline=True),
-    Predictor(r"signal_share", 0, "informative groups"),
-    Predictor(r"generalization_loss", -1, "loss", headline=True),
-    Predictor(r"generalization_loss_example_mean", -1, "loss (example mean)"),
-    Predictor(r"entropy", 0, "entropy", headline=True),
-    Predictor(r"token_accuracy", 0, "token accuracy"),
+    Predictor(r"pass@(1|16|64)", 1, "Pass@{}", "%", headline=True),
+    Predictor(r"pass@(\d+)", 1, "Pass@{}", "%"),
+    Predictor(r"extrapolated_pass@(\d+)", 1, "forecast Pass@{}", "%"),
+    Predictor(r"majority@(\d+)", 1, "majority@{}", "%"),
+    Predictor(r"pass@(1|16|64)_rl", 1, "Pass@{} (RL problems)", "%"),
+    Predictor(r"generalization_loss", -1, "loss", "nats/token", headline=True),
+    Predictor(r"generalization_loss_example_mean", -1, "loss (example mean)", "nats/token"),
+    Predictor(r"signal_share_rl", 0, "informative groups (RL problems)", "%", headline=True),
+    Predictor(r"signal_share", 0, "informative groups", "%"),
+    Predictor(r"entropy", 0, "entropy", "nats/token", headline=True),
+    Predictor(r"token_accuracy", 0, "token accuracy", "%"),
+    Predictor(r"mean_tokens", 0, "response length", "tokens"),
+    Predictor(r"(truncated|unparseable|empty)", 0, "{} responses", "%"),
     Predictor(r"sft_tokens", 0, "SFT tokens", headline=True),
     Predictor(r"epochs", 0, "epochs", headline=True),
-    Predictor(r"(truncated|unparseable|empty)", 0, "{}"),
-    Predictor(r"mean_tokens", 0, "response length"),
+    Predictor(r"examples", 0, "examples"),
+)
+# Judged where all their columns are there: `a + b` is a regression on both, `average(a, b)` the mean of the two,
+# standardised, losses with their sign flipped. The paper's "both" may be either.
+COMBINATIONS = (
+    "pass@1 + generalization_loss",
+    "average(generalization_loss, pass@64)",
+    "pass@64 + generalization_loss",
 )
 
 
@@ -63,8 +74,41 @@ def predictor(column: str) -> Predictor | None:
     return next((known for known in PREDICTORS if re.fullmatch(known.column, column)), None)
 
 
+def direction(name: str) -> int:
+    """Say which way is better by a predictor's meaning: 1 higher, -1 lower, 0 not known before looking at the runs."""
+    known = predictor(name)
+    return known.direction if known else int(name.startswith("average("))
+
+
+def label(name: str) -> str:
+    """Name a predictor, or a combination of several, as a reader would."""
+
+    def read(word: re.Match) -> str:
+        known = predictor(word[0])
+        return known.label.format(*re.fullmatch(known.column, word[0]).groups()) if known else word[0]
+
+    return re.sub(r"[\w@]+", read, name)
+
+
+def headline(names: list[str]) -> list[str]:
+    """Pick the predictors that a first look needs: of the Pass@k, k = 1, 16 and 64, or the largest there is."""
+    ks = [name for name in names if re.fullmatch(r"pass@\d+", name)]
+    largest = max(ks, key=lambda name: int(name[5:]), default=None)
+    wanted = {*COMBINATIONS[:2], *([] if "pass@64" in names else [largest])}
+    return [name for name in names if name in wanted or getattr(predictor(name), "headline", False)]
+
+
 def need(table: pd.DataFrame, columns: list[str], name: str) -> None:
     """Raise `InputError` for the first column that a table lacks."""
     absent = [c for c in columns if c not in table]
     if absent:
         raise InputError(f"{name}: no column {absent[0]!r}; there are {list(table)}")
+
+
+DECIMALS = 8  # of every number in a judgement: what is beyond differs between machines, and says nothing
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Round the numbers of a judgement, so that no residue such as 1e-16 or -0.0 reaches a table."""
+    numbers = table.select_dtypes("float").columns
+    return table.assign(**{c: table[c].round(DECIMALS) + 0.0 for c in numbers})

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftrl.curate import clean, deduplicate, normalise, select, split, token_counter
+from sftrl.curate import (
+    check_lengths,
+    clean,
+    deduplicate,
+    drop_unreadable,
+    example_lengths,
+    normalise,
+    prompt_lengths,
+    select,
+    split,
+    token_counter,
+)
 from sftrl.errors import InputError
 
 
@@ -92,6 +103,11 @@ def test_clean_can_verify_the_final_answer():
     kept, report = clean(table, verified=True)
     assert list(kept["id"]) == ["e0", "e1"]
     assert list(report["reason"]) == ["final answer is not the gold answer", "no gold answer to verify against"]
+
+
+def test_nothing_can_be_verified_without_gold_answers():
+    with pytest.raises(InputError, match="no example has a gold answer"):
+        clean(examples(["a", "b"]).assign(answer=None), verified=True)
 
 
 def test_clean_without_limits_counts_nothing_and_keeps_all():
@@ -204,6 +220,90 @@ def test_select_counts_tokens_where_the_table_has_not():
 def test_select_says_what_is_wrong(n, how, message):
     with pytest.raises(InputError, match=message):
         select(many(10), n, how, 0)
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=40), st.data())
+@settings(max_examples=100, deadline=None)
+def test_equal_tokens_are_equal_but_for_one_example(lengths, data):
+    table = many(len(lengths)).assign(n_tokens=lengths)
+    tokens = data.draw(st.integers(2 * max(lengths), max(2 * max(lengths), sum(lengths))))
+    if tokens > sum(lengths):
+        return
+    for how in ("random", "shortest", "longest", "mixed"):
+        chosen = select(table, None, how, seed=0, tokens=tokens)
+        assert chosen["id"].is_unique
+        left = table[~table["id"].isin(chosen["id"])]
+        total = chosen["n_tokens"].sum()
+        assert total <= tokens
+        # No room for one more of each half, unless all are taken.
+        assert left.empty or tokens - total < 2 * max(lengths)
+        if how != "mixed":
+            assert left.empty or tokens - total < left["n_tokens"].max()
+            fewer = select(table, None, how, seed=0, tokens=max(lengths))
+            assert list(chosen["id"][: len(fewer)]) == list(fewer["id"])
+
+
+def test_equal_examples_are_not_equal_tokens_and_tokens_are():
+    table = many(2000)
+    by_number = {how: select(table, 200, how, 0)["n_tokens"].sum() for how in ("shortest", "longest")}
+    assert by_number["longest"] > 5 * by_number["shortest"]
+    chosen = {how: select(table, None, how, 0, tokens=4000) for how in ("random", "shortest", "longest", "mixed")}
+    assert all(3975 < rows["n_tokens"].sum() <= 4000 for rows in chosen.values())
+    assert len(chosen["shortest"]) > 2 * len(chosen["longest"])
+    median = table["n_tokens"].median()
+    assert chosen["mixed"].loc[chosen["mixed"]["n_tokens"] < median, "n_tokens"].sum() == pytest.approx(2000, abs=25)
+
+
+@pytest.mark.parametrize(
+    ("n", "tokens", "message"),
+    [
+        (5, 100, "a number of examples or a number of tokens"),
+        (None, None, "a number of examples or a number of tokens"),
+        (None, 10_000, "cannot select 10,000 tokens .random.: there are"),
+        (None, 0, "cannot select 0 tokens"),
+    ],
+)
+def test_a_budget_is_one_thing(n, tokens, message):
+    with pytest.raises(InputError, match=message):
+        select(many(10), n, "random", 0, tokens=tokens)
+
+
+def test_a_budget_below_the_first_example_is_said():
+    with pytest.raises(InputError, match="the first example alone has more"):
+        select(many(10), None, "longest", 0, tokens=3)
+
+
+def test_problems_that_no_response_could_solve_are_dropped_and_counted():
+    rows = [("a", "2", "integer"), ("b", "not a number at all", "integer"), ("c", "\\frac{1}{2}", None)]
+    problems = pd.DataFrame(rows, columns=["id", "answer", "answer_type"]).assign(benchmark="b", problem="?")
+    kept, report = drop_unreadable(problems)
+    assert list(kept["id"]) == ["a", "c"]
+    assert report.to_dict("records") == [
+        {"step": "drop_unreadable", "reason": "gold answer cannot be read", "dropped": 1}
+    ]
+    assert drop_unreadable(kept)[1].empty
+
+
+def test_lengths_are_those_of_the_ids_that_are_trained_on_and_sampled_from():
+    from tiny import tiny_pair
+
+    from sftrl.chat import encode_example, encode_prompt
+
+    _, tokenizer = tiny_pair()
+    table = many(12)
+    ids = [encode_example(tokenizer, p, r)[0] for p, r in zip(table["prompt"], table["response"], strict=True)]
+    assert example_lengths(tokenizer, table).tolist() == list(map(len, ids))
+    assert prompt_lengths(tokenizer, table["prompt"]).tolist() == [
+        len(encode_prompt(tokenizer, p)) for p in table["prompt"]
+    ]
+
+
+def test_what_is_too_long_is_refused_with_its_number():
+    lengths, ids = pd.Series([3, 900, 20, 600], index=[7, 8, 9, 10]), pd.Series(list("abcd"))
+    check_lengths(lengths, 900, ids, "SFT examples", "sft.max_length = 900")
+    message = r"SFT examples: 2 of 4 are longer than 512 tokens \(sft.max_length = 512\); the longest, b, has 900"
+    with pytest.raises(InputError, match=message):
+        check_lengths(lengths, 512, ids, "SFT examples", "sft.max_length = 512")
 
 
 def test_split_keeps_a_prompt_on_one_side():

@@ -14,19 +14,19 @@ from simulated import curves, study
 from sftrl.errors import InputError
 from sftrl.figures import bars, passk_curves, redraw, save
 from sftrl.figures.curves import crossing_k
-from sftrl.figures.strength import headline
 from sftrl.files import write_table
 from sftrl.predict import analyse
+from sftrl.recipes import Judging
 
 ROOT = Path(__file__).resolve().parent.parent
-ALL = {"bars", "bars_loss", "passk_curves", "scatter", "strength", "k_sweep", "regrets", "summary"}
+ALL = {"bars", "bars_loss", "passk_curves", "scatter", "strength", "k_sweep", "regrets", "summary", "decision"}
 
 
 def fill(folder: Path, **kwargs) -> Path:
     """Write the tables of a simulated study, as the study's notebook would."""
     results, predictors = study(**kwargs)
     rl, sft = curves(results)
-    tables = analyse(results, predictors, resamples=50, splits=10, per_benchmark=False)
+    tables = analyse(results, predictors, judging=Judging(resamples=50), splits=10, per_benchmark=False)
     tables |= {"results": results, "predictors": predictors, "rl_curves": rl, "sft_curves": sft}
     for name, table in tables.items():
         if name != "runs":
@@ -106,11 +106,6 @@ def test_bars_without_intervals_or_rl_and_with_a_missing_loss():
 )
 def test_crossing_of_curves(before, after, expected):
     assert crossing_k([1, 4, 16], np.array(before), np.array(after)) == (expected and pytest.approx(expected))
-
-
-def test_headline_takes_the_largest_k_where_there_is_no_64():
-    assert headline(["pass@1", "pass@2", "pass@8", "entropy", "majority@8"]) == ["pass@1", "pass@8", "entropy"]
-    assert headline(["pass@1", "pass@64", "pass@128"]) == ["pass@1", "pass@64"]
 
 
 def test_absent_tables_and_columns_are_refused(tmp_path):

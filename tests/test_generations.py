@@ -1,5 +1,6 @@
 """The store: nothing lost, nothing doubled, nothing mixed; grades beside it; counts that are really there."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -7,10 +8,12 @@ import tracemalloc
 import warnings
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from sftrl.errors import InputError
 from sftrl.generations import Grader, Store, grade, sample_seed, summarise
+from sftrl.verify import VERIFIER_VERSION
 
 KEY = {"model": "abc", "sampling": {"temperature": 1.0, "top_p": 1.0}, "benchmarks": {"sums": "x"}}
 PROBLEMS = pd.DataFrame(
@@ -219,6 +222,23 @@ def test_one_process_a_shard(tmp_path, holder):
         assert ("sums", "1", 0) not in store.missing(NAMES, 1)
 
 
+def test_a_file_system_without_locks_is_named_as_such(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("sftrl.generations.store.fcntl.lockf", refuse)
+    with pytest.raises(InputError, match=r"its file system refuses locks \(No locks"), Store.open(tmp_path, KEY):
+        pass
+
+
+def test_a_part_says_what_drew_it(tmp_path):
+    for n, by in ((1, "engine 1"), (2, "engine 2")):
+        with Store.open(tmp_path, KEY, by=by) as store:
+            store.append(rows(store.missing(NAMES, n)))
+    found = [pq.read_schema(path).metadata[b"drawn_by"].decode() for path in Store(tmp_path).parts()]
+    assert found == ["engine 1", "engine 2"]
+
+
 def test_a_shard_must_exist(tmp_path):
     with pytest.raises(InputError, match="shard: 2"), Store.open(tmp_path, KEY, shard=2, of=2):
         pass
@@ -250,8 +270,26 @@ def test_grades_hold_until_the_verifier_or_a_gold_changes(tmp_path, monkeypatch)
         summarise(tmp_path, corrected)
     grade(tmp_path, corrected)
     assert {path.name for path in (tmp_path / "grades").iterdir()} >= {"another"}
-    part = Store(tmp_path).parts()[0]
-    assert set(Grader(corrected).read(part)["verifier_version"]) == {"another"}
+    assert summarise(tmp_path, corrected).verifier_version == "another"
+
+
+def test_grades_of_two_verifiers_are_not_mixed(tmp_path, monkeypatch):
+    for n in (1, 2):
+        fill(tmp_path, n)
+    grade(tmp_path, PROBLEMS)
+    assert summarise(tmp_path, PROBLEMS).verifier_version == VERIFIER_VERSION
+    monkeypatch.setattr("sftrl.generations.grades.VERIFIER_VERSION", "another")
+    grade(tmp_path, PROBLEMS)
+    monkeypatch.undo()
+    second = Store(tmp_path).parts()[1].stem
+    for folder in (tmp_path / "grades").iterdir():  # as copying one folder over the other would leave it
+        for path in folder.glob(f"*/{second}-*"):
+            if folder.name == VERIFIER_VERSION:
+                path.unlink()
+            else:
+                path.rename(tmp_path / "grades" / VERIFIER_VERSION / path.parent.name / path.name)
+    with pytest.raises(InputError, match=f"{second}.*graded by verifier another, and parts before it by sftrl"):
+        summarise(tmp_path, PROBLEMS)
 
 
 def test_a_damaged_grade_is_made_anew(tmp_path):

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from sftrl import procedural
 from sftrl.chat import encode_example, encode_prompt, render_prompt, template_hash
 from sftrl.errors import InputError
-from sftrl.models import ARCHITECTURES, build_model, build_tokenizer, load_model, load_tokenizer
-from sftrl.recipes import Checkpoint, Scratch
+from sftrl.models import ARCHITECTURES, build_tokenizer, load_model, load_tokenizer
+from sftrl.recipes import Checkpoint
 
 import numpy as np  # isort: skip
 
@@ -70,69 +70,15 @@ def test_generation_markers_cover_exactly_the_response(tokenizer):
     assert marked["assistant_masks"] == [0] * n_prompt + [1] * (len(ids) - n_prompt)
 
 
-def with_bos(template: str | None) -> PreTrainedTokenizerFast:
-    """A tokenizer that adds BOS to every text by itself, as Llama's does."""
-    from tokenizers.processors import TemplateProcessing
-
-    inner = build_tokenizer(["a b"], 300).backend_tokenizer
-    inner.add_special_tokens(["<s>"])
-    inner.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", inner.token_to_id("<s>"))])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", eos_token="<|end|>", pad_token="<|pad|>", chat_template=template
-    )
-
-
-@pytest.mark.parametrize("template", [None, "{{ bos_token }}{% for m in messages %}[{{ m['content'] }}]{% endfor %}"])
-def test_bos_is_there_once(template):
-    tokenizer = with_bos(template)
-    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id  # it would add one of its own
-    ids, _ = encode_example(tokenizer, "a", "b")
-    assert ids.count(tokenizer.bos_token_id) == 1
-    assert ids[0] == tokenizer.bos_token_id
-
-
-def test_trl_sees_the_same_prompt_tokens(tmp_path):
-    """TRL encodes GRPO's prompts itself; what it feeds the model must be what evaluation feeds it."""
-    import pandas as pd
-
-    from sftrl import train
-
-    for template in (None, "{{ bos_token }}{% for m in messages %}[{{ m['content'] }}]{% endfor %}"):
-        tokenizer = with_bos(template)
-        model = build_model(Scratch(architecture="llama", hidden_size=32, layers=1, context=128), tokenizer, seed=0)
-        seen = []
-        forward = model.generate
-
-        def generate(*args, input_ids=None, attention_mask=None, forward=forward, seen=seen, **kwargs):
-            seen.extend(row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True))
-            return forward(*args, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-
-        model.generate = generate
-        problems = pd.DataFrame({"prompt": ["a b?"], "answer": ["1"], "answer_type": ["integer"], "choices": [None]})
-        recipe = {"learning_rate": 1e-4, "scheduler": "linear", "temperature": 1.0, "max_tokens": 4, "trl": {}}
-        train.grpo(
-            model, tokenizer, problems, folder=str(tmp_path), steps=1, prompts_per_step=1, group_size=2,
-            micro_batch=None, seed=0, **recipe,
-        )  # fmt: skip
-        assert seen
-        assert all(ids == encode_prompt(tokenizer, "a b?") for ids in seen)
-
-
 def test_a_changed_template_has_another_hash(tokenizer):
     other = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
     assert template_hash(other) != template_hash(tokenizer)
     assert render_prompt(other, "x") == "x"
 
 
-SLIPS = [
-    (lambda t: encode_example(t, "x", ""), "empty response"),
-]
-
-
-@pytest.mark.parametrize(("call", "message"), SLIPS)
-def test_slips_are_named(tokenizer, call, message):
-    with pytest.raises(InputError, match=message):
-        call(tokenizer)
+def test_an_empty_response_is_named(tokenizer):
+    with pytest.raises(InputError, match="empty response"):
+        encode_example(tokenizer, "x", "")
 
 
 def test_no_eos_is_an_error(tokenizer):

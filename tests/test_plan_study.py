@@ -11,7 +11,7 @@ import yaml
 from sftrl.errors import InputError
 from sftrl.files import write_json
 from sftrl.plan.machines import machine
-from sftrl.plan.report import PLACES, duration, table, tasks, warnings
+from sftrl.plan.table_of_costs import PLACES, duration, table, tasks, warnings
 from sftrl.plan.schedule import longest_chain, makespan
 from sftrl.stages import costs
 from sftrl.study import Study

@@ -1,5 +1,7 @@
 """From tables to judgements: known answers, and input that must be refused or marked by name."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,13 @@ from scipy import stats
 from simulated import study
 
 from sftrl.errors import InputError
-from sftrl.predict import advice, analyse, compare, decide, judge, measures, noise_ceiling, pools, regret, runs_table
-from sftrl.predict.compare import expected_regret
+from sftrl.predict import analyse, compare, judge, measures, noise_ceiling, pools, predictor_names, regret, runs_table
+from sftrl.predict.comparison import expected_regret
 from sftrl.predict.judge import halves, permutations
+from sftrl.predict.runs import core_results
+from sftrl.predict.uncertainty import fisher_z
+from sftrl.recipes import Judging
+from sftrl.tables import PREDICTORS, Predictor, direction, headline, label
 
 QUICK = {"resamples": 200, "seed": 0}
 
@@ -125,10 +131,9 @@ def test_scores_on_rl_problems_are_predictors_and_no_benchmark(tables):
     of_rl = rl.set_index("run").loc[runs["run"]]
     assert np.allclose(runs["pass@1_rl"], of_rl["pass@1"])
     assert np.allclose(runs["signal_share_rl"], of_rl["signal_share"])
-    largest = [c for c in runs if c.endswith("_rl") and c.startswith("pass@")][-1]
-    assert np.allclose(runs[largest], of_rl[largest.removesuffix("_rl")])
-    judged = analyse(results, predictors, resamples=50, splits=5)["judged"]
-    assert {"pass@1_rl", "signal_share_rl", largest} <= set(judged["predictor"])
+    assert np.allclose(runs["pass@64_rl"], of_rl["pass@64"])
+    judged = analyse(results, predictors, judging=Judging(resamples=50), splits=5)["judged"]
+    assert {"pass@1_rl", "signal_share_rl", "pass@64_rl"} <= set(judged["predictor"])
     assert "benchmark:rl" not in set(judged["pool"])
 
 
@@ -136,15 +141,12 @@ def test_scores_on_rl_problems_are_predictors_and_no_benchmark(tables):
     ("column", "value"),
     [("temperature", 0.6), ("samples", 64), ("verifier_version", "2"), ("max_tokens", 2048), ("top_p", 0.95)],
 )
-def test_runs_from_other_evaluation_settings_are_refused_by_name_or_marked(tables, column, value):
+def test_runs_from_other_evaluation_settings_are_refused_by_name(tables, column, value):
     results, predictors = tables[0].copy(), tables[1]
     odd = results["run"].unique()[4]
     results.loc[(results["run"] == odd) & (results["phase"] == "post_sft"), column] = value
     with pytest.raises(InputError, match=f"{odd}.*{column} {value}"):
         runs_table(results, predictors)
-    runs = runs_table(results, predictors, mixed="mark")
-    assert list(runs.loc[runs["marked"] != "", "run"]) == [odd]
-    assert odd in judge(runs, ["pass@1"], **QUICK)["note"].iloc[0]
 
 
 def test_verifier_that_changed_between_sft_and_rl_is_refused(tables):
@@ -185,8 +187,57 @@ def test_pools_by_name():
     for _, recipe in found["instance/llama"].groupby(["epochs", "learning_rate"]):
         assert recipe["selection"].nunique() > 1
     assert set(found["all/qwen"]["family"]) == {"qwen"}
+    some = pools(runs, live=0.3)["live"]
+    assert len(some) == (runs["post_sft"] >= 0.3).sum() < len(runs)
+    assert "live" not in pools(runs, live=1.0)
     with pytest.raises(InputError, match="no pool 'datasets'"):
-        pools(runs, ("datasets",))
+        analyse(*study(4), only=("datasets",))
+
+
+def test_core_is_the_average_of_its_benchmarks(tables):
+    results, predictors = tables[0].copy(), tables[1]
+    results.loc[results["benchmark"] == "equations", ["pass@1", "pass@64"]] /= 2
+    core = runs_table(core_results(results, ["chains", "equations"]), predictors, benchmark="core")
+    alone = runs_table(results, predictors, benchmark="chains")
+    for column in ("pass@1", "pass@64", "post_rl", "gain"):
+        assert np.allclose(core[column], 0.75 * alone[column])
+    assert (core["generalization_loss"] == alone["generalization_loss"]).all()
+    with pytest.raises(InputError, match="core: no benchmark 'aime'"):
+        core_results(results, ["chains", "aime"])
+    live = Judging(resamples=10, live=0.3, core=["chains", "equations"])
+    judged = analyse(results, predictors, judging=live, names=["pass@1"], splits=5)["judged"]
+    n = judged[judged["target"] == "post_rl"].set_index("pool")["n"]
+    assert n["core"] == n["all"] > n["core/live"] == n["live"]  # the same runs, though their average is lower here
+
+
+# ---- predictors: one list
+
+
+def test_a_new_predictor_needs_one_line(tables, monkeypatch):
+    results, predictors = tables
+    new = Predictor(r"weight_distance", -1, "weight distance", headline=True)
+    monkeypatch.setattr("sftrl.tables.PREDICTORS", (*PREDICTORS, new))
+    predictors = predictors.assign(weight_distance=np.linspace(0, 1, len(predictors)))
+    runs = runs_table(results, predictors)
+    assert "weight_distance" in predictor_names(runs)
+    assert "weight_distance" in headline(predictor_names(runs))
+    assert (direction("weight_distance"), label("weight_distance")) == (-1, "weight distance")
+    assert "weight_distance" in set(regret(runs)["predictor"])
+
+
+def test_predictors_have_direction_label_and_headline():
+    assert [direction(n) for n in ("pass@8", "generalization_loss", "entropy", "average(entropy, pass@8)")] == [
+        1,
+        -1,
+        0,
+        1,
+    ]
+    assert direction("pass@1 + generalization_loss") == 0
+    assert label("average(generalization_loss, pass@64)") == "average(loss, Pass@64)"
+    assert label("extrapolated_pass@256") == "forecast Pass@256"
+    assert label("random choice") == "random choice"
+    assert headline(["pass@1", "pass@2", "pass@8", "entropy", "majority@8"]) == ["pass@1", "pass@8", "entropy"]
+    assert headline(["pass@1", "pass@64", "pass@128"]) == ["pass@1", "pass@64"]
 
 
 # ---- judge: what cannot be judged is marked by name
@@ -287,8 +338,6 @@ def test_a_predictor_against_its_twin():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 7), st.integers(1, 7), st.integers(0, 10_000))
 def test_expected_regret_is_the_mean_over_all_subsets(n, size, seed):
-    from itertools import combinations
-
     size = min(size, n)
     score, y = np.random.default_rng(seed).standard_normal((2, n))
     subsets = [list(s) for s in combinations(range(n), size)]
@@ -306,76 +355,180 @@ def test_regret_orders_predictors_as_they_are(runs):
 
 
 def test_ceiling_says_when_there_is_nothing_to_go_by():
-    assert noise_ceiling(runs_table(*study(8, seeds=1)))["note"].iloc[0] == "no noise ceiling: no run has two RL seeds"
+    none = noise_ceiling(runs_table(*study(8, seeds=1))).iloc[0]
+    assert none["note"] == "noise ceiling unknown: no run has two RL seeds"
     results, predictors = study(8, seeds=2)
     few = results[(results["rl_seed"] != 1) | results["run"].isin(results["run"].unique()[:3])]
     row = noise_ceiling(runs_table(few, predictors)).iloc[0]
-    assert row["note"] == "only 2 repeated RL seeds: the ceiling is hardly known"
-    assert row["r2_low"] < row["r2"] < row["r2_high"]
+    assert row["note"] == "noise ceiling unknown: only 2 repeated RL seeds"
+    assert row[["r2", "r2_low", "r2_high", "spearman"]].isna().all()
+    assert row["seed_sd_low"] < row["seed_sd"] < row["seed_sd_high"]
     same = noise_ceiling(frame(post_rl=np.full(6, 0.3) + 1e-3 * np.arange(6), post_rl_sd=0.1, n_seeds=2)).iloc[0]
     assert same["r2"] == 0
     assert "nothing here can be predicted" in same["note"]
 
 
-# ---- decide
+def test_noise_of_seeds_and_of_draws_is_that_of_a_plain_loop():
+    about = {"family": "f", "selection": "random", "examples": [10, 10, 20, 20, 20, 30], "epochs": 1}
+    after = np.array([0.3, 0.5, 0.2, 0.3, 0.4, 0.9])
+    seeds = {"post_rl_sd": [0.01, np.nan, 0.03, 0.02, np.nan, np.nan], "n_seeds": [2, 1, 3, 2, 1, 1]}
+    runs = pd.DataFrame(about | seeds | {"data_seed": [0, 1, 0, 1, 2, 0], "post_rl": after})
+    row = noise_ceiling(runs).iloc[0]
+    free, noise = 4, (0.01**2 + 2 * 0.03**2 + 0.02**2) / 4
+    assert row["repeated"] == free
+    assert row["seed_sd"] == pytest.approx(np.sqrt(noise), abs=1e-7)
+    low, high = np.sqrt(noise * free / stats.chi2.ppf([0.975, 0.025], free))
+    assert (row["seed_sd_low"], row["seed_sd_high"]) == pytest.approx((low, high), abs=1e-7)
+    assert row["draws"] == 3
+    squares = np.var(after[:2]) * 2 + np.var(after[2:5]) * 3
+    assert row["draw_sd"] == pytest.approx(np.sqrt(squares / 3), abs=1e-7)
+    assert row["note"].endswith("draw noise hardly known: 3 repeated draws of the examples")
 
 
-def test_decision_without_calibration_ranks_and_takes_both_favourites():
-    candidates = frame(**{"pass@64": [0.6, 0.9, 0.7], "generalization_loss": [0.2, 0.5, 0.4]})
-    decision = decide(candidates)
-    first = decision[decision["rank"] == 1].set_index("predictor")["run"]
-    assert (first["pass@64"], first["generalization_loss"]) == ("r1", "r0")
-    assert decision["p_best"].isna().all()
-    combined = decision[decision["predictor"] == "combined"]
-    assert set(combined.loc[combined["shortlist"], "run"]) == {"r0", "r1"}
-    assert "disagree" in advice(decision)
-    assert "calibrate" in advice(decision)
+def test_ceiling_is_a_ratio_of_variances():
+    rng = np.random.default_rng(0)
+    runs = frame(post_rl=rng.uniform(0, 1, 9), post_rl_sd=0.1, n_seeds=2)
+    row = noise_ceiling(runs).iloc[0]
+    share = 0.01 / 2 / runs["post_rl"].var()
+    f_low, f_high = stats.f.ppf([0.025, 0.975], 8, 9)
+    expected = np.clip([1 - share, 1 - share * f_high, 1 - share * f_low], 0, 1)
+    assert row[["r2", "r2_low", "r2_high"]].to_list() == pytest.approx(expected, abs=1e-7)
+    assert row["spearman"] == pytest.approx(6 / np.pi * np.arcsin(np.sqrt(1 - share) / 2), abs=1e-7)
 
 
-def test_assumed_correlation_gives_chances():
-    candidates = frame(**{"pass@64": [0.6, 0.9, 0.7, 0.65]})
-    chances = [
-        decide(candidates, predictors=("pass@64",), correlation=c).set_index("run")["p_best"] for c in (0.0, 0.5, 0.99)
-    ]
-    assert chances[0].to_numpy() == pytest.approx(0.25, abs=0.02)
-    assert chances[0]["r1"] < chances[1]["r1"] < chances[2]["r1"]
-    assert chances[2]["r1"] > 0.97
+def test_draws_are_told_by_name_where_no_column_says_them(tables):
+    results, predictors = tables
+    two = results[results["run"] == results["run"].iloc[-1]].assign(run=lambda t: t["run"] + "-d1")
+    twin = predictors[predictors["run"] == results["run"].iloc[-1]].assign(run=two["run"].iloc[0])
+    runs = runs_table(pd.concat([results, two]), pd.concat([predictors, twin]))
+    assert runs["data_seed"].tolist() == [0] * 12 + [1]
+    assert noise_ceiling(runs)["draws"].iloc[0] == 1
+    named = runs_table(results.assign(data_seed=7), predictors)
+    assert set(named["data_seed"]) == {7}
 
 
-def test_decision_with_calibration_predicts_and_weighs(runs):
-    decision = decide(runs[8:], runs[:8])
-    assert decision.groupby("predictor")["p_best"].sum().to_numpy() == pytest.approx(1)
-    weight = decision.groupby("predictor")["weight"].first()
-    assert weight["pass@64"] > weight["generalization_loss"]
-    combined = decision[decision["predictor"] == "combined"].set_index("run")
-    assert (combined["low"] < combined["predicted"]).all()
-    assert combined["predicted"].idxmax() == runs[8:].set_index("run")["post_rl"].idxmax()
-    assert combined.loc[combined["shortlist"], "p_best"].sum() >= 0.9
-    assert "%" in advice(decision)
+def test_comparison_is_that_of_a_plain_loop():
+    rng = np.random.default_rng(3)
+    one, two, y = rng.standard_normal((3, 9))
+    y = y + one
+    row = compare(frame(**{"pass@1": one, "pass@8": two, "post_rl": y}), ["pass@8"], **QUICK).iloc[0]
+
+    def gap(keep):
+        z = [np.arctanh(stats.spearmanr(x[keep], y[keep]).statistic) for x in (two, one)]
+        return z[0] - z[1]
+
+    whole = gap(np.arange(9))
+    less = np.array([gap(np.delete(np.arange(9), i)) for i in range(9)])
+    error = np.sqrt(8 / 9 * ((less - less.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, 7) * error
+    assert row["z_difference"] == pytest.approx(whole, abs=1e-7)
+    assert (row["z_low"], row["z_high"]) == pytest.approx((whole - reach, whole + reach), abs=1e-7)
+    assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(whole) / error, 7), abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"candidates": frame(**{"pass@64": [0.5]})}, "nothing to decide"),
-        ({"predictors": ("entropy",)}, "which way 'entropy' points"),
-        ({"correlation": 1.5}, "not between 0 and 1"),
-        ({"calibration": frame(**{"pass@64": [0.1, 0.2, 0.3], "post_rl": [0.1, 0.2, 0.3]})}, "at least 4"),
-        ({"calibration": frame(**{"pass@64": [0.1], "post_rl": [0.1]}).assign(family="g")}, "family 'f'"),
-        ({"candidates": frame(**{"pass@64": [0.5, np.nan]})}, "missing for f r1"),
-    ],
-)
-def test_decisions_that_cannot_be_made_are_refused(change, words):
-    how = {"candidates": frame(**{"pass@64": [0.5, 0.6], "entropy": [0.1, 0.2]}), "predictors": ("pass@64",)} | change
-    with pytest.raises(InputError, match=words):
-        decide(how.pop("candidates"), how.pop("calibration", None), **how)
+def test_regret_and_its_interval_are_those_of_a_plain_loop():
+    rng = np.random.default_rng(4)
+    y = rng.uniform(0.2, 0.6, 8)
+    x = y + rng.normal(0, 0.1, 8)
+    row = regret(frame(**{"pass@1": x, "post_rl": y}), ["pass@1"], candidates=3).iloc[1]
+
+    def cost(keep):
+        subsets = [list(s) for s in combinations(keep, 3)]
+        return np.mean([y[s].max() - y[s][x[s].argmax()] for s in subsets])
+
+    whole = cost(range(8))
+    less = np.array([cost([j for j in range(8) if j != i]) for i in range(8)])
+    reach = stats.t.ppf(0.975, 7) * np.sqrt(7 / 8 * ((less - less.mean()) ** 2).sum())
+    assert row["regret"] == pytest.approx(whole, abs=1e-7)
+    assert row["regret_low"] == pytest.approx(max(0, whole - reach), abs=1e-7)
+    assert row["regret_high"] == pytest.approx(whole + reach, abs=1e-7)
+    assert row["regret_of_all"] == pytest.approx(y.max() - y[x.argmax()], abs=1e-7)
+    high = regret(frame(**{"pass@1": -y, "post_rl": y}), ["pass@1"], candidates=3).iloc[1]
+    assert 0 < high["regret_low"] < high["regret"] < high["regret_high"]
+
+
+# ---- intervals
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(4, 12), st.integers(0, 10_000), st.sampled_from(["plain", "ties", "perfect"]))
+@pytest.mark.parametrize("how", ["jackknife-normal", "normal-theory", "bootstrap"])
+def test_an_interval_holds_its_estimate(how, n, seed, kind):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 4, (2, n)).astype(float) if kind == "ties" else rng.standard_normal((2, n))
+    runs = frame(
+        **{"pass@1": x, "generalization_loss": rng.standard_normal(n), "post_rl": x if kind == "perfect" else y}
+    )
+    judged = judge(runs, ["pass@1", "pass@1 + generalization_loss"], intervals=how, splits=2, resamples=30)
+    for measure in ("r2", "pearson", "spearman", "kendall"):
+        seen = judged[judged[f"{measure}_low"].notna()]
+        assert (seen[f"{measure}_low"] <= seen[measure]).all()
+        assert (seen[measure] <= seen[f"{measure}_high"]).all()
+    priced = regret(runs, ["pass@1"])
+    priced = priced[priced["regret"].notna()]
+    assert (priced["regret_low"] <= priced["regret"]).all()
+    assert (priced["regret"] <= priced["regret_high"]).all()
+
+
+def test_normal_theory_is_the_textbooks():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(12)
+    y = x + rng.standard_normal(12)
+    row = judge(frame(**{"pass@1": x, "post_rl": y}), ["pass@1"], intervals="normal-theory", **QUICK).iloc[0]
+    fisher = stats.pearsonr(x, y).confidence_interval()
+    assert (row["pearson_low"], row["pearson_high"]) == pytest.approx((fisher.low, fisher.high), abs=1e-7)
+    q = stats.norm.ppf(0.975)
+    for kind, value, error in (
+        ("spearman", stats.spearmanr(x, y).statistic, lambda r: np.sqrt((1 + r**2 / 2) / (12 - 3))),
+        ("kendall", stats.kendalltau(x, y).statistic, lambda r: np.sqrt(0.437 / (12 - 4))),
+    ):
+        z = np.arctanh(value)
+        ends = np.tanh([z - q * error(value), z + q * error(value)])
+        assert (row[f"{kind}_low"], row[f"{kind}_high"]) == pytest.approx(tuple(ends), abs=1e-7)
+
+
+def test_jackknife_normal_is_what_it_says():
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal(9)
+    y = x + rng.standard_normal(9)
+    row = judge(frame(**{"pass@1": x, "post_rl": y}), ["pass@1"], **QUICK).iloc[0]
+    q, t = stats.norm.ppf(0.975), stats.t.ppf(0.975, 7)
+    for kind, measure in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr), ("kendall", stats.kendalltau)):
+        z = np.arctanh([measure(*(np.delete(v, i) for v in (x, y))).statistic for i in range(9)])
+        jackknife = t * np.sqrt(8 / 9 * ((z - z.mean()) ** 2).sum())
+        r = measure(x, y).statistic
+        normal = q * np.sqrt({"pearson": 1 / 6, "spearman": (1 + r**2 / 2) / 6, "kendall": 0.437 / 5}[kind])
+        both = np.sqrt(0.15 * jackknife**2 + 0.85 * normal**2)
+        reach = max(jackknife, 0.95 * normal) if kind == "pearson" else both
+        ends = np.tanh([np.arctanh(r) - reach, np.arctanh(r) + reach])
+        assert (row[f"{kind}_low"], row[f"{kind}_high"]) == pytest.approx(tuple(ends), abs=1e-7), kind
+
+
+@pytest.mark.parametrize(("kind", "step"), [("spearman", 6 / (8 * 63)), ("kendall", 2 / (8 * 7)), ("pearson", 1e-6)])
+def test_a_perfect_correlation_is_moved_half_a_step_inwards(kind, step):
+    """The next possible rank correlation of 8 runs, below 1, is two such steps away."""
+    assert np.tanh(fisher_z(kind, 1.0, 8)) == pytest.approx(1 - step)
+    order = np.arange(8)
+    swapped = order.copy()
+    swapped[[0, 1]] = 1, 0
+    next_value = {"spearman": stats.spearmanr, "kendall": stats.kendalltau, "pearson": None}[kind]
+    if next_value:
+        assert 1 - next_value(order, swapped).statistic == pytest.approx(2 * step)
+
+
+def test_no_residue_reaches_a_table(runs):
+    for table in (judge(runs, **QUICK), compare(runs, **QUICK), regret(runs), noise_ceiling(runs)):
+        numbers = table.select_dtypes("float").to_numpy()
+        numbers = numbers[np.isfinite(numbers)]
+        assert (numbers == np.round(numbers, 8)).all()
+        assert not (np.signbit(numbers) & (numbers == 0)).any()
 
 
 # ---- analyse
 
 
 def test_analyse_gives_every_table_for_every_pool(tables):
-    found = analyse(*tables, names=["pass@1", "pass@64"], splits=20, **QUICK)
-    assert set(found) == {"runs", "judged", "compared", "regret", "ceiling"}
+    found = analyse(*tables, names=["pass@1", "pass@64"], splits=20, judging=Judging(resamples=50))
+    assert set(found) == {"runs", "judged", "compared", "regret", "ceiling", "decision"}
     assert {"all", "dataset", "instance", "benchmark:chains"} <= set(found["judged"]["pool"])
     assert set(found["judged"]["target"]) == {"post_rl", "gain"}

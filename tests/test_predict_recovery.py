@@ -8,9 +8,9 @@ from simulated import related, study
 
 from sftrl.errors import InputError
 from sftrl.predict import compare, decide, judge, measures, noise_ceiling, runs_table
-from sftrl.predict.intervals import correlation_interval, multiple_r2_interval
+from sftrl.predict.features import sample_of
 from sftrl.predict.judge import permutation_p
-from sftrl.predict.sample import sample_of
+from sftrl.predict.uncertainty import correlation_interval, multiple_r2_interval
 
 STUDIES = 600
 NOMINAL = 0.95
@@ -66,7 +66,7 @@ def test_bootstrap_interval_is_scipys(statistic):
     ).confidence_interval
     np.testing.assert_allclose([row[f"{kind}_low"], row[f"{kind}_high"]], [peer.low, peer.high], atol=0.03)
     assert 0 < row[f"{kind}_low"] < row[f"{kind}_high"] < 1
-    with pytest.raises(InputError, match="'percentile' is not one of fisher, bootstrap"):
+    with pytest.raises(InputError, match="'percentile' is not one of jackknife-normal, normal-theory, bootstrap"):
         judge(runs, ["pass@64"], intervals="percentile")
 
 
@@ -147,7 +147,8 @@ def test_prediction_intervals_and_shortlists_keep_their_word():
         runs = pd.DataFrame({"family": "f", "run": [f"r{j}" for j in range(16)]})
         runs["pass@1"] = rng.uniform(0.1, 0.5, 16)
         runs["post_rl"] = 0.2 + 0.8 * runs["pass@1"] + rng.normal(0, 0.06, 16)
-        decision = decide(runs[10:], runs[:10], predictors=("pass@1",), draws=2000, seed=i).set_index("run")
+        decision = decide(runs[10:], runs[:10], predictors=("pass@1",), draws=2000, seed=i)
+        decision = decision[decision["predictor"] == "combined"].set_index("run")
         outcome = runs.set_index("run")["post_rl"][decision.index]
         held += decision["shortlist"][outcome.idxmax()]
         inside += ((decision["low"] <= outcome) & (outcome <= decision["high"])).mean()

@@ -1,6 +1,7 @@
 """Problems and examples: every published shape loads, and a broken row is named."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from sftrl.problems import (
     check_problems,
     load_examples,
     load_problems,
+    problem_source,
     with_choices,
 )
 from sftrl.problems.rules import RULES, aoval, boxed, first, gsm8k, joined, letter, number, options, text, user
@@ -249,6 +251,20 @@ def test_every_set_of_the_table_has_its_row_here():
     assert all(len(names) == 7 for names in PAPER_LISTS.values())
 
 
+@pytest.mark.parametrize("name", [*BENCHMARKS, *RL_PROBLEMS])
+def test_every_entry_of_the_table_is_a_whole_source(name):
+    source = problem_source({"benchmark": name, "images": "ignore"})
+    assert source.split
+    assert source.revision is None or re.fullmatch("[0-9a-f]{40}", source.revision)
+    # Another copy has commits and files of its own.
+    assert problem_source({"benchmark": name, "images": "ignore", "hub": "some/copy"}).revision is None
+
+
+def test_the_counts_that_were_confirmed():
+    expected = {name: problem_source(name).expected for name in ("deepscaler", "aime_2025", "imo_answerbench")}
+    assert expected == {"deepscaler": 40_315, "aime_2025": 30, "imo_answerbench": 400}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_row_becomes_a_problem(name, tmp_path):
     row, expected = PUBLISHED[name]
@@ -338,6 +354,10 @@ def test_ids_come_from_the_text_and_do_not_move(tmp_path):
         ({"colums": {}}, "unknown key 'colums'.*did you mean 'columns'"),
         ({"benchmark": ""}, "does not say which benchmark"),
         ({"columns": None}, "`columns` must say"),
+        ({"shards": 2, "sample": 2}, "'shards' draws among the files of a dataset of the hub"),
+        ({"limit": 2, "sample": 2}, "'sample' draws from all rows and 'limit' reads the first"),
+        ({"seed": "0"}, r"`seed` is '0' and should be a valid integer"),
+        ({"tolerance": 2.0}, "`tolerance` is 2.0 and should be less than 1"),
         ({"columns": {"problem": "q"}}, "does not say where 'answer' is read from"),
         ({"columns": {"problem": "q", "answer": "answer"}}, r"no column 'answer' for answer \(there are: q, a\)"),
         ({"columns": {"problem": "question|query", "answer": "a"}}, "no column 'question' or 'query' for problem"),
@@ -346,11 +366,11 @@ def test_ids_come_from_the_text_and_do_not_move(tmp_path):
         ({"columns": {"problem": "q", "answer": "box:a"}}, "unknown rule 'box' .*did you mean 'boxed'"),
         ({"columns": {"problem": "q", "answer": "boxed:a"}}, r"rows.jsonl, row 1, column 'a': no .*rule 'boxed'"),
         ({"where": {"level": [1]}}, "no column 'level' for where"),
-        ({"where": {"a": "17"}}, "`where` gives 'a' a list of values, not '17'"),
+        ({"where": {"a": "17"}}, "`where` is '17' and should be a valid list"),
         ({"where": {"a": [17]}}, "no rows where"),
         ({"expected": 5}, "4 rows, where 5 are expected: .*`expected: 4`"),
-        ({"incomplete": "skip"}, "`incomplete` is 'error' or 'drop'"),
-        ({"limit": 0}, "`limit` must be a positive number"),
+        ({"incomplete": "skip"}, "`incomplete` is 'skip' and should be 'error' or 'drop'"),
+        ({"limit": 0}, "`limit` is 0 and should be greater than or equal to 1"),
         ({"hub": "a/b"}, "`hub` is for a dataset of the hub, and `path` for a file"),
         ({"path": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
     ],

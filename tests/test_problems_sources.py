@@ -2,12 +2,16 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sftrl.errors import InputError
 from sftrl.problems import load_examples, load_problems
-from sftrl.problems.sources import read_file, read_hub
+from sftrl.problems.sources import Reservoir, read_file, read_hub
+from sftrl.recipes import Source
 
 RECORDS = [
     {"id": 1, "q": "None", "a": 12345678901234567890123, "list": ["x", "y"]},
@@ -103,7 +107,7 @@ def test_parquet_with_lists_and_a_split_loads_as_the_table_says(hub):
 def test_a_conversation_column_and_streaming(hub):
     rows = [{"input": [{"role": "user", "content": f"{i}?"}], "output": f"{i}", "reasoning": "on"} for i in range(5)]
     configurations(hub, SFT=rows)
-    spec = {"source": "llama_nemotron_math", "hub": str(hub), "split": "test"}
+    spec = {"source": "llama_nemotron_math", "hub": str(hub), "config": "SFT", "split": "test"}
     assert load_examples(spec)["prompt"].tolist() == [f"{i}?" for i in range(5)]
     assert load_examples({**spec, "limit": 3})["prompt"].tolist() == ["0?", "1?", "2?"]
 
@@ -120,8 +124,10 @@ def test_a_folder_within_the_dataset(hub):
 def test_columns_that_nobody_wants_stay_unread(hub):
     configurations(hub, A=[{"q": "x", "image": "y"}])
     for limit in (None, 1):
-        rows = read_hub(str(hub), ["q", "absent"], lambda _: [0], [], config="A", split="test", limit=limit)
-        assert list(rows.columns) == ["q"]
+        for sample in (None, 1) if limit is None else (None,):
+            source = Source(hub=str(hub), config="A", split="test", limit=limit, sample=sample)
+            rows, _, _ = read_hub(source, ["q", "absent"], [], lambda rows: np.ones(len(rows), dtype=bool))
+            assert list(rows.columns) == ["q"]
 
 
 def test_only_the_rows_picked_are_read_and_keep_their_place(hub):
@@ -140,6 +146,129 @@ def test_only_the_rows_picked_are_read_and_keep_their_place(hub):
         load_problems({**spec, "sample": 51})
     with pytest.raises(InputError, match="split test, row 4: answer is empty"):
         load_problems({**spec, "where": {"k": ["odd"]}})
+
+
+SHARDS = 10
+
+
+@pytest.fixture(params=["parquet", "jsonl"])
+def sharded(request, hub):
+    """A set in ten files of unequal size, with what `where` needs and a column that nobody wants."""
+    (hub / "data").mkdir()
+    number = 0
+    for shard in range(SHARDS):
+        rows = pd.DataFrame({"i": range(number, number + 30 + 4 * shard)})
+        number += len(rows)
+        rows = rows.assign(q=rows["i"].map("{}?".format), a=rows["i"].astype(str), k=(rows["i"] % 2).map("k{}".format))
+        rows["image"] = "x" * 50
+        path = hub / "data" / f"train-{shard:05}-of-{SHARDS:05}.{request.param}"
+        if request.param == "parquet":
+            rows.to_parquet(path)
+        else:
+            rows.to_json(path, orient="records", lines=True)
+    return {"source": "mine", "hub": str(hub), "split": "train", "columns": {"prompt": "q", "response": "a"}}, number
+
+
+def numbers(examples: pd.DataFrame) -> list[int]:
+    return examples["response"].astype(int).tolist()
+
+
+def test_a_streamed_draw_is_of_all_files_and_of_none_twice(sharded, monkeypatch):
+    monkeypatch.setattr("sftrl.problems.sources.BATCH", 7)  # several batches a file
+    spec, total = sharded
+    drawn = numbers(load_examples({**spec, "sample": 120}))
+    assert drawn == sorted(set(drawn))
+    assert min(drawn) < 30 < total - 66 < max(drawn)
+    assert numbers(load_examples({**spec, "sample": total})) == list(range(total))
+    small = numbers(load_examples({**spec, "sample": 40}))
+    assert set(small) < set(drawn)  # nested
+    assert small != numbers(load_examples({**spec, "sample": 40, "seed": 1}))
+    odd = numbers(load_examples({**spec, "sample": 30, "where": {"k": ["k1"]}}))
+    assert all(i % 2 for i in odd)
+    assert load_examples({**spec, "sample": 40, "expected": total}).shape[0] == 40
+    with pytest.raises(InputError, match=f"{total} rows, where 3 are expected"):
+        load_examples({**spec, "sample": 40, "expected": 3})
+    with pytest.raises(InputError, match=f"cannot draw a sample of {total + 1} from {total} rows"):
+        load_examples({**spec, "sample": total + 1})
+
+
+def test_a_draw_from_some_files_reads_only_these(sharded, monkeypatch):
+    spec, total = sharded
+    seen = []
+    keep = Reservoir.add
+    monkeypatch.setattr(
+        Reservoir, "add", lambda self, table, *rest: (seen.append(len(table)), keep(self, table, *rest))
+    )
+    drawn = numbers(load_examples({**spec, "sample": 40, "shards": 3}))
+    assert len(drawn) == 40
+    assert sum(seen) < total / 2
+    starts = np.cumsum([0] + [30 + 4 * shard for shard in range(SHARDS)])
+    assert len({int(np.searchsorted(starts, i, side="right")) for i in drawn}) <= 3
+    others = {tuple(numbers(load_examples({**spec, "sample": 10, "shards": 3, "seed": seed}))) for seed in range(4)}
+    assert len(others) == 4
+    with pytest.raises(InputError, match=f"`shards` is 11, and the set has {SHARDS} files"):
+        load_examples({**spec, "sample": 10, "shards": 11})
+
+
+def test_nothing_of_a_stream_is_prepared(sharded, tmp_path):
+    spec, _ = sharded
+    load_examples({**spec, "sample": 5})
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def test_files_given_by_pattern_are_all_that_is_prepared(hub, tmp_path):
+    (hub / "SFT" / "math").mkdir(parents=True)
+    (hub / "SFT" / "code").mkdir()
+    (hub / "SFT" / "math" / "a.jsonl").write_text('{"input": "1+1?", "output": "2", "reasoning": "on"}\n')
+    (hub / "SFT" / "code" / "b.jsonl").write_text("this is not even JSON\n")  # would be an error if it were read
+    lines = ["configs:", "- config_name: SFT", "  data_files:"]
+    lines += [f"  - split: {name}\n    path: SFT/{name}/*.jsonl" for name in ("math", "code")]
+    (hub / "README.md").write_text("\n".join(["---", *lines, "---", ""]))
+    spec = {"source": "llama_nemotron_math", "hub": str(hub)}
+    assert len(load_examples({**spec, "data_files": "SFT/math/*.jsonl"})) == 1
+    assert len(load_examples({**spec, "data_files": "SFT/math/*.jsonl", "sample": 1})) == 1
+    with pytest.raises(InputError, match="cannot be loaded"):  # without the pattern, all splits are prepared
+        load_examples({**spec, "config": "SFT"})
+
+
+def test_the_first_split_that_is_there_is_read_and_named(hub):
+    (hub / "train.jsonl").write_text(json.dumps({"problem": "1+1?", "solution": r"\boxed{2}"}))
+    spec = {"benchmark": "minerva", "hub": str(hub), "expected": 1}
+    with pytest.warns(UserWarning, match="split 'train' is read; there is no 'test'"):
+        assert load_problems(spec)["answer"].tolist() == ["2"]
+    with pytest.raises(InputError, match="split validation: cannot be loaded"):
+        load_problems({**spec, "split": ["test", "validation"]})
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_reservoir_holds_the_smallest_numbers_however_rows_come(sizes, size, seed):
+    import pyarrow as pa
+
+    chance = np.random.default_rng(seed)
+    total = sum(sizes)
+    keys, wanted = chance.random(total), chance.random(total) < 0.7
+    reservoir, first = Reservoir(size), 0
+    for rows in sizes:
+        part = slice(first, first + rows)
+        reservoir.add(pa.table({"i": np.arange(total)[part]}), keys[part], wanted[part], first)
+        reservoir._shrink() if rows % 2 else None
+        first += rows
+    places = np.flatnonzero(wanted)
+    assert list(reservoir.rows().index) == sorted(places[np.argsort(keys[places])][:size])
+
+
+def test_every_row_of_a_stream_is_as_likely_as_any_other(sharded):
+    """In 60 draws of 120 rows, how often each came is as binomial counts are, in small files and in large."""
+    spec, total = sharded
+    counts = np.zeros(total)
+    for seed in range(60):
+        counts[numbers(load_examples({**spec, "sample": 120, "seed": seed}))] += 1
+    share = 120 / total
+    chi2 = ((counts - 60 * share) ** 2).sum() / (60 * share * (1 - share))
+    assert abs(chi2 - total) < 4 * np.sqrt(2 * total)
+    starts = np.cumsum([0] + [30 + 4 * shard for shard in range(SHARDS)])
+    by_file = np.add.reduceat(counts, starts[:-1]) / np.diff(starts) / 60
+    assert np.allclose(by_file, share, atol=5 * np.sqrt(share / 60 / 30))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The transformers engine: the right distribution, the right stops, and every sample its own whatever is beside it."""
 
+import re
+import shutil
+import sys
 from itertools import chain
 
 import numpy as np
@@ -12,8 +15,9 @@ from tiny import tiny_folder, tiny_pair
 from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
 from sftrl.generations import Store, sample_seed, summarise
-from sftrl.sample import Decoding, Request, evaluate_samples
-from sftrl.sample.local import choose, cut_batches, sample_batch
+from sftrl.recipes import Checkpoint, Decoding, Sampling
+from sftrl.sample import Request, fill
+from sftrl.sample.local import choose, cut_batches, draw_batch
 from sftrl.sample.requests import uniforms
 
 PROBLEMS = pd.DataFrame(
@@ -29,14 +33,22 @@ PROBLEMS = pd.DataFrame(
 )
 
 
+STOPS = (3,)
+
+
 def decoding(temperature=1.0, top_p=1.0, max_tokens=24):
-    return Decoding(temperature, top_p, max_tokens, (3,))
+    return Decoding(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
 
 
-def requests(tokenizer, n, problems=PROBLEMS):
-    return [
-        Request(b, p, i, sample_seed(0, b, p, i), tuple(encode_prompt(tokenizer, text)))
+def requests(tokenizer, n, problems=PROBLEMS, seed=0):
+    """Ask for n samples of every problem, longest prompts first, as `fill` does."""
+    prompts = {
+        (b, p): tuple(encode_prompt(tokenizer, text))
         for b, p, text in zip(problems["benchmark"], problems["id"], problems["problem"], strict=True)
+    }
+    return [
+        Request(*name, i, None if seed is None else sample_seed(seed, *name, i), prompts[name])
+        for name in sorted(prompts, key=lambda name: (-len(prompts[name]), name))
         for i in range(n)
     ]
 
@@ -119,7 +131,7 @@ def test_greedy_equals_generate(architecture, change):
         torch.manual_seed(0)
         model = type(model)(config).eval()
     batch = requests(tokenizer, 1)  # of several lengths, so with padding
-    for response in sample_batch(model, batch, decoding(temperature=0)):
+    for response in draw_batch(model, batch, decoding(temperature=0), STOPS):
         prompt = torch.tensor([response.request.prompt])
         expected = model.generate(
             prompt, max_new_tokens=24, do_sample=False, eos_token_id=3, pad_token_id=0, use_cache=True
@@ -129,7 +141,7 @@ def test_greedy_equals_generate(architecture, change):
 
 def test_stops_and_lengths():
     model, tokenizer = tiny_pair()
-    responses = sample_batch(model, requests(tokenizer, 40), decoding(max_tokens=60))
+    responses = draw_batch(model, requests(tokenizer, 40), decoding(max_tokens=60), STOPS)
     stopped = [response for response in responses if response.finish_reason == "stop"]
     assert 20 < len(stopped) < len(responses) - 20
     for response in responses:
@@ -141,11 +153,11 @@ def test_stops_and_lengths():
 def test_a_sample_does_not_depend_on_its_batch():
     model, tokenizer = tiny_pair()
     everything = requests(tokenizer, 8)
-    together = {r.request: r.tokens for r in sample_batch(model, everything, decoding())}
+    together = {r.request: r.tokens for r in draw_batch(model, everything, decoding(), STOPS)}
     assert len({tuple(tokens) for tokens in together.values()}) > len(everything) / 2  # samples of a prompt differ
     for size in (1, 7):
         for start in range(0, 21, size):
-            for response in sample_batch(model, everything[start : start + size], decoding()):
+            for response in draw_batch(model, everything[start : start + size], decoding(), STOPS):
                 assert response.tokens == together[response.request]
 
 
@@ -154,7 +166,7 @@ def test_what_is_left_is_cut_at_the_same_places():
     everything = requests(tokenizer, 10)
     batches = list(cut_batches(everything, 24, 300))
     assert len(batches) > 5
-    assert sorted(list(chain(*batches)), key=everything.index) == everything
+    assert list(chain(*batches)) == everything
     assert all(len(batch) * (max(len(r.prompt) for r in batch) + 24) <= 300 for batch in batches)
     for done in ({0}, {0, 1, 2}, {1, 3}, set(range(len(batches) - 1))):
         left = [batch for i, batch in enumerate(batches) if i not in done]
@@ -165,9 +177,12 @@ def test_what_is_left_is_cut_at_the_same_places():
 # The verb
 
 
-def evaluate(folder, model, n=4, problems=PROBLEMS, **options):
-    options = {"max_tokens": 24, "batch_tokens": 600, "progress": None} | options
-    return evaluate_samples(folder, model=model, problems=problems, n=n, **options)
+def evaluate(folder, model, n=4, problems=PROBLEMS, dtype="auto", **options):
+    """Fill a store; options are those of `Sampling` and of `fill`."""
+    recipe = {"max_tokens": 24, "batch_tokens": 600}
+    recipe |= {name: options.pop(name) for name in list(options) if name in Sampling.model_fields}
+    options = {"seed": 0, "progress": None} | options
+    return fill(folder, Checkpoint(model=str(model), dtype=dtype), problems, Sampling(**recipe), n=n, **options)
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")
@@ -177,15 +192,41 @@ def test_a_store_is_filled_graded_and_grown(tmp_path, folder):
     assert drawn.samples == 36
     assert drawn.tokens == Store(tmp_path).read()["n_tokens"].sum()
     assert lines[-1].startswith("36 of 36 samples, ")
+    assert lines[-1].endswith("in 0.0 min")
     summary = summarise(tmp_path, PROBLEMS, n=4)
     assert list(summary.problems["n"]) == [4] * 9
     assert list(summary.benchmarks["benchmark"]) == ["long", "sums"]
-    assert evaluate(tmp_path, folder).samples == 0
+    assert evaluate(tmp_path, folder, progress=lines.append).samples == 0
+    assert lines[-1] == "all 36 samples are there"
     before = Store(tmp_path).read()
     assert evaluate(tmp_path, folder, n=6).samples == 18
     after = Store(tmp_path).read()
     pd.testing.assert_frame_equal(after[after["sample_index"] < 4].reset_index(drop=True), before)
     assert set(summarise(tmp_path, PROBLEMS, n=6).problems["n"]) == {6}
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+@pytest.mark.parametrize("adaptive", [None, {"k": 1, "half_width": 0.3, "pilot": 2}])
+def test_what_was_drawn_and_not_graded_is_graded(tmp_path, folder, adaptive):
+    """As where a process was killed between the two."""
+    drawn = evaluate(tmp_path, folder, adaptive=adaptive).samples
+    shutil.rmtree(tmp_path / "grades")
+    assert evaluate(tmp_path, folder, adaptive=adaptive).samples == 0
+    assert summarise(tmp_path, PROBLEMS).problems["n"].sum() == drawn
+
+
+def test_progress_is_told_by_time(tmp_path, folder, monkeypatch):
+    lines = []
+    evaluate(tmp_path / "a", folder, progress=lines.append, batch_tokens=200)
+    assert len(lines) == 1  # within the first half minute: the last alone
+    monkeypatch.setattr(sys.modules["sftrl.sample.fill"], "PROGRESS_SECONDS", 0.0)
+    evaluate(tmp_path / "b", folder, progress=lines.append, batch_tokens=200)
+    assert len(lines) > 5
+    assert re.fullmatch(r"\d+ of 36 samples, [\d,]+ tokens/s, 0\.\d min left", lines[1])
+    assert lines[-1].startswith("36 of 36 samples")
+    lines.clear()
+    evaluate(tmp_path / "b", folder, progress=None, n=5)
+    assert lines == []
 
 
 def test_shards_together_are_the_whole(tmp_path, folder):
@@ -208,14 +249,17 @@ def test_the_seed_decides(tmp_path, folder):
     assert (tables["a"]["response"] != tables["c"]["response"]).mean() > 0.5
 
 
-def test_a_loaded_model_is_told_apart_by_its_weights(tmp_path, folder):
-    model, tokenizer = tiny_pair()
-    evaluate(tmp_path / "store", model, tokenizer=tokenizer)
-    assert evaluate(tmp_path / "store", model, tokenizer=tokenizer).samples == 0
+def test_a_model_is_told_apart_by_its_weights(tmp_path):
+    path = tiny_folder(tmp_path / "model")
+    evaluate(tmp_path / "store", path)
+    model, _ = tiny_pair()
+    model.save_pretrained(path)
+    assert evaluate(tmp_path / "store", path).samples == 0  # the same weights, written again
     with torch.no_grad():
         model.lm_head.weight[5, 0] += 1e-3
+    model.save_pretrained(path)
     with pytest.raises(InputError, match="model is"):
-        evaluate(tmp_path / "store", model, tokenizer=tokenizer)
+        evaluate(tmp_path / "store", path)
 
 
 @pytest.mark.parametrize(
@@ -237,15 +281,12 @@ def test_another_setting_is_refused_before_sampling(tmp_path, folder, options, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "n, max_tokens"),
-        ({"top_p": 0.0}, "top_p"),
-        ({"temperature": -1.0}, "temperature"),
+        ({"n": 0}, "n: 0 is not at least 1"),
         ({"temperature": 0.0}, "n: 4 greedy samples"),
-        ({"engine": "sglang"}, "engine: 'sglang' is not one of"),
         ({"shard": 3, "of": 3}, "shard: 3"),
         ({"max_tokens": 250}, "long 0: a prompt of .* tokens and max_tokens 250 do not fit"),
         ({"problems": PROBLEMS.assign(answer="")}, "long 0: the gold answer ''"),
-        ({"model": "/no/such/folder"}, "model: /no/such/folder cannot be read"),
+        ({"model": "/no/such/folder"}, "/no/such/folder: no such folder"),
     ],
 )
 def test_slips_are_named_before_anything_is_written(tmp_path, folder, options, message):

@@ -11,7 +11,8 @@ from tiny import tiny_folder
 from sftrl.errors import InputError
 from sftrl.generations import Store, summarise
 from sftrl.passk import pass_at_k, pass_at_k_interval
-from sftrl.sample import Adaptive, evaluate_samples
+from sftrl.recipes import Adaptive, Checkpoint, Sampling
+from sftrl.sample import fill
 from sftrl.sample.adaptive import allocate, expected_variance
 
 RATES = np.random.default_rng(0).beta(0.25, 0.6, size=60)  # many problems never or always solved, as in real benchmarks
@@ -83,18 +84,17 @@ def test_allocation_follows_the_uncertainty():
     assert n[0] == n[2]
     assert (allocate([0, 4, 8], 3, Adaptive(k=4, half_width=0.9, pilot=8), 100) == 8).all()  # 2k at least
     assert (allocate([0, 4, 8], 3, Adaptive(k=4, half_width=1e-4, pilot=8), 100) == 100).all()  # no more than most
-    with pytest.raises(InputError, match="adaptive: k and pilot"):
-        Adaptive(k=4, half_width=0)
     with pytest.raises(InputError, match="n: 7 is less than adaptive sampling needs, 2k = 8"):
-        evaluate_samples("x", model="x", problems=PROBLEMS, n=7, max_tokens=1, adaptive=Adaptive(k=4, half_width=0.1))
+        fill("x", Checkpoint(model="x"), PROBLEMS, Sampling(adaptive=Adaptive(k=4, half_width=0.1)), n=7, seed=0)
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")
 def test_a_store_is_filled_in_two_stages(tmp_path):
     torch.set_num_threads(1)
-    model, adaptive = tiny_folder(tmp_path / "model"), Adaptive(k=2, half_width=0.2, pilot=4)
-    options = {"problems": PROBLEMS, "n": 12, "max_tokens": 8, "adaptive": adaptive, "progress": None}
-    drawn = evaluate_samples(tmp_path / "store", model=model, **options)
+    adaptive = Adaptive(k=2, half_width=0.2, pilot=4)
+    what = Checkpoint(model=str(tiny_folder(tmp_path / "model"))), PROBLEMS, Sampling(max_tokens=8, adaptive=adaptive)
+    options = {"n": 12, "seed": 0, "progress": None}
+    drawn = fill(tmp_path / "store", *what, **options)
     assert drawn.samples == len(Store(tmp_path / "store").read())
     fresh = summarise(tmp_path / "store", PROBLEMS, n=2, start=4).problems
     pilot = summarise(tmp_path / "store", PROBLEMS, n=4, stop=4).problems
@@ -102,10 +102,10 @@ def test_a_store_is_filled_in_two_stages(tmp_path):
     for name, group in pilot.groupby("benchmark"):
         expected = allocate(group["c"], len(group), adaptive, 12)
         assert list(fresh.loc[fresh["benchmark"] == name, "n"]) == list(expected)
-    assert evaluate_samples(tmp_path / "store", model=model, **options).samples == 0  # the same plan again
+    assert fill(tmp_path / "store", *what, **options).samples == 0  # the same plan again
     # In shards, each makes its own plan.
     for shard in range(2):
-        evaluate_samples(tmp_path / "two", model=model, shard=shard, of=2, **options)
+        fill(tmp_path / "two", *what, shard=shard, of=2, **options)
     assert (summarise(tmp_path / "two", PROBLEMS, n=2, start=4).problems["n"] >= 2).all()
     a, b = (Store(tmp_path / name).read() for name in ("store", "two"))
     both = pd.merge(a, b, on=["benchmark", "problem_id", "sample_index"])

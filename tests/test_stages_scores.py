@@ -22,7 +22,7 @@ def summary(counts: dict[str, list[tuple[int, int]]]) -> Summary:
     for i, rate in enumerate(("truncated", "unparseable", "empty", "mean_tokens")):
         benchmarks[rate] = [0.1 * i + j for j in range(len(counts))]
     columns = ["benchmark", "problem_id", "answer", "correct", "count"]
-    return Summary(benchmarks, problems, pd.DataFrame(answers, columns=columns))
+    return Summary(benchmarks, problems, pd.DataFrame(answers, columns=columns), "v")
 
 
 COUNTS = {"easy": [(8, 8), (8, 6), (8, 7)], "hard": [(8, 0), (8, 1), (8, 0)], "choice": [(8, 2), (8, 3), (8, 1)]}

@@ -50,7 +50,7 @@ SLIPS = [
     ({"evaluation__samples": 2.5}, "evaluation.samples: 2.5 should be a valid integer"),
     # a missing section, and a missing key in one
     ({"families": ...}, "families: missing"),
-    ({"grpo__steps": ...}, "grpo.steps: missing"),
+    ({"grpo__steps": ...}, "grpo: give either 'steps' or 'epochs'"),
     # values out of a list
     ({"evaluation__engine": "sglang"}, "evaluation.engine: 'sglang' should be 'transformers' or 'vllm'"),
     # what does not go together

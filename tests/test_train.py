@@ -46,7 +46,9 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 def loss(model: str, data: pd.DataFrame) -> float:
-    return response_loss(load_model(model), load_tokenizer(model), data, token_budget=4096).per_token
+    return response_loss(
+        load_model(Checkpoint(model=str(model))), load_tokenizer(Checkpoint(model=str(model))), data, token_budget=4096
+    ).per_token
 
 
 def test_sft_lowers_the_loss_on_responses(base, tmp_path):
@@ -135,7 +137,7 @@ def test_rollouts_start_from_the_prompt_tokens_of_evaluation(base, tmp_path, mon
     monkeypatch.setattr(LlamaForCausalLM, "generate", spy)
     table = problems(2, prompt=["a b?", "a longer one?"])
     train.grpo(base, table, Grpo(**GRPO | {"steps": 1}), folder=tmp_path, seed=0)
-    expected = [encode_prompt(load_tokenizer(base.model), prompt) for prompt in table["prompt"]]
+    expected = [encode_prompt(load_tokenizer(base), prompt) for prompt in table["prompt"]]
     assert sorted(map(tuple, seen)) == sorted(tuple(ids) for ids in expected for _ in range(2))
 
 

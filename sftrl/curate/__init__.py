@@ -4,49 +4,37 @@
     examples, repeats = deduplicate(examples)
     examples, pairs = decontaminate(examples, benchmarks)
     training, held_out = split(examples, held_out=500, seed=0)
-    chosen = select(training, 10_000, "longest", seed=0)
+    chosen = select(training, 10_000, "longest", seed=0)  # or tokens=20_000_000
 
 Tables in, tables out, and beside each what was dropped and why. Rows keep their order. Held-out examples are split off
 before anything is selected, so that every run of a study is judged on the same ones. Nothing depends on the order of a
 set or on Python's hash seed, and everything is linear in the number of rows (sorting aside).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
+from sftrl.curate.lengths import CountTokens, check_lengths, example_lengths, prompt_lengths, token_counter
 from sftrl.curate.overlap import contamination_table, decontaminate, overlaps, text_column
+from sftrl.curate.selection import select
 from sftrl.curate.text import keyed_hash, normalise
 from sftrl.errors import InputError
 
 __all__ = [
+    "check_lengths",
     "clean",
     "contamination_table",
     "decontaminate",
     "deduplicate",
+    "drop_unreadable",
+    "example_lengths",
     "normalise",
     "overlaps",
+    "prompt_lengths",
     "select",
     "split",
     "token_counter",
 ]
-
-CountTokens = Callable[[list[str]], list[int]]
-SELECTIONS = ("random", "shortest", "longest", "mixed")
-
-
-def token_counter(tokenizer) -> CountTokens:
-    """Return a function that counts the tokens of responses as SFT sees them: the text's own and the EOS token."""
-
-    def count(texts: list[str]) -> list[int]:
-        counts = []
-        for begin in range(0, len(texts), 1000):  # so that no more than these are held as ids
-            ids = tokenizer(texts[begin : begin + 1000], add_special_tokens=False)["input_ids"]
-            counts.extend(len(response) + 1 for response in ids)
-        return counts
-
-    return count
 
 
 def clean(
@@ -99,6 +87,8 @@ def clean(
     if verified:
         from sftrl.verify import verify_many
 
+        if examples["answer"].isna().all():
+            raise InputError("verified: no example has a gold answer; leave `verified` out, or map `answer`")
         drop(examples["answer"].isna(), "no gold answer to verify against")
         left = reason == ""
         verdicts = verify_many(list(response[left]), list(examples.loc[left, "answer"]), workers=workers)
@@ -115,6 +105,34 @@ def clean(
 def _report(step: str, reason: pd.Series) -> pd.DataFrame:
     counts = reason[reason != ""].value_counts(sort=False)
     return pd.DataFrame({"step": step, "reason": counts.index, "dropped": counts.to_numpy()})
+
+
+def drop_unreadable(problems: pd.DataFrame, *, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drop the problems whose gold answer `sftrl.verify` cannot read: no response to them could earn a reward.
+
+    For RL sets of tens of thousands, where one such row should not end a job. A benchmark is scored as published.
+
+    Args:
+        problems: rows of `check_problems`.
+        workers: processes that read the hard cases.
+
+    Returns:
+        The rows kept, and a table `step, reason, dropped`.
+    """
+    from sftrl.verify import verify_many
+
+    problems = problems.reset_index(drop=True)
+    golds = {
+        name: list(problems[name]) if name in problems else [None] * len(problems)
+        for name in ("answer_type", "choices", "tolerance")
+    }
+    verdicts = verify_many(
+        [f"\\boxed{{{answer}}}" for answer in problems["answer"]], list(problems["answer"]),
+        answer_types=golds["answer_type"], choices=golds["choices"], tolerance=golds["tolerance"], workers=workers,
+    )  # fmt: skip
+    unreadable = np.array([verdict.status == "unparseable_gold" for verdict in verdicts], dtype=bool)
+    reason = pd.Series(np.where(unreadable, "gold answer cannot be read", ""), problems.index, dtype=object)
+    return problems[~unreadable].reset_index(drop=True), _report("drop_unreadable", reason)
 
 
 def deduplicate(table: pd.DataFrame, *, keep: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -178,45 +196,3 @@ def split(examples: pd.DataFrame, held_out: int | float, seed: int) -> tuple[pd.
     if aside.all() or not aside.any():
         raise InputError(f"held_out={held_out} of {len(distinct)} distinct prompts leaves one side empty")
     return examples[~aside].reset_index(drop=True), examples[aside].reset_index(drop=True)
-
-
-def select(
-    examples: pd.DataFrame, n: int, how: str, seed: int, *, count_tokens: CountTokens | None = None
-) -> pd.DataFrame:
-    """Choose n training examples, as the paper's dataset- and instance-level studies do.
-
-    * `random`: in an order drawn by seed and id, so that a smaller set is the beginning of a larger one;
-    * `shortest`, `longest`: by response tokens, ties in the random order; nested as well;
-    * `mixed`: half of the shortest and half of the longest, as the paper's 10k + 10k (an odd one is short).
-
-    Args:
-        examples: SFT examples with response lengths in the column `n_tokens` (`clean` leaves it), or else
-            `count_tokens`. `random` needs neither.
-
-    Raises:
-        InputError: fewer than n examples are there, or `how` is none of these.
-    """
-    if how not in SELECTIONS:
-        raise InputError(f"selection {how!r} is not one of {', '.join(SELECTIONS)}")
-    if not 1 <= n <= len(examples):
-        raise InputError(f"cannot select {n} examples ({how}): there are {len(examples)}")
-    if examples["id"].duplicated().any():
-        raise InputError(f"id {examples.loc[examples['id'].duplicated(), 'id'].iloc[0]!r} occurs twice")
-    drawn = pd.DataFrame({"hash": keyed_hash(examples["id"], seed, "select"), "id": examples["id"].to_numpy()})
-    if how == "random":
-        return examples.iloc[drawn.sort_values(["hash", "id"]).index[:n]].reset_index(drop=True)
-    if "n_tokens" in examples:
-        drawn["length"] = examples["n_tokens"].to_numpy()
-    elif count_tokens is not None:
-        drawn["length"] = np.asarray(count_tokens(list(examples["response"])), dtype=np.int64)
-    else:
-        raise InputError(f"selection {how!r} needs response lengths: a column `n_tokens`, or `count_tokens`")
-    short = drawn.sort_values(["length", "hash", "id"]).index
-    long = drawn.sort_values(["length", "hash", "id"], ascending=[False, True, True]).index
-    chosen = {
-        "shortest": short[:n],
-        "longest": long[:n],
-        # The longest of what the short half left, so that ties across the middle are chosen once.
-        "mixed": short[: n - n // 2].append(long[~long.isin(short[: n - n // 2])][: n // 2]),
-    }[how]
-    return examples.iloc[chosen].reset_index(drop=True)

@@ -8,19 +8,20 @@ from matplotlib.figure import Figure
 from sftrl.errors import InputError
 from sftrl.figures.bars import bars
 from sftrl.figures.curves import passk_curves, rl_curves, sft_curves
-from sftrl.figures.fits import scatter
-from sftrl.figures.published import claims, loss_of_llama, published
-from sftrl.figures.strength import headline, k_sweep, regrets, strength
+from sftrl.figures.decision import decision
+from sftrl.figures.overview import summary
+from sftrl.figures.paper import claims, loss_of_llama, published
+from sftrl.figures.scatter import scatter
+from sftrl.figures.strength import k_sweep, regrets, strength
 from sftrl.figures.style import save
-from sftrl.figures.summary import summary
 from sftrl.files import read_table
-from sftrl.predict.runs import pools, runs_table
-from sftrl.tables import DESCRIPTION, RUN
+from sftrl.predict import pools, runs_table
+from sftrl.tables import DESCRIPTION, RUN, headline
 
 __all__ = [
     "bars",
     "claims",
-    "headline",
+    "decision",
     "k_sweep",
     "passk_curves",
     "published",
@@ -40,8 +41,9 @@ def redraw(folder: str | Path) -> list[str]:
 
     `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv` and
     `sft_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse` returns them) give
-    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `points.csv` (the paper's) gives its six figures, with
-    `judged.csv` and `claims.csv` also what they show. A table that is absent leaves its figures out.
+    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`; `points.csv` (the
+    paper's) gives its six figures, with `judged.csv` and `claims.csv` also what they show. A table that is absent
+    leaves its figures out.
     """
     folder = Path(folder)
     tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
@@ -53,6 +55,8 @@ def redraw(folder: str | Path) -> list[str]:
         figures |= _of_results(tables)
     if "points" in tables:
         figures |= _of_paper(tables)
+    if "decision" in tables:
+        figures["decision"] = decision(tables["decision"])
     for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves)):
         if name in tables:
             figures[name] = draw(_described(tables[name], tables.get("results")))
@@ -72,13 +76,13 @@ def _of_results(tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
     if judged is not None:
         judged = judged.fillna({"note": ""})
         pool = judged["pool"].iloc[0]
-        runs = pools(runs_table(results, predictors, mixed="mark"))[pool]
+        runs = pools(runs_table(results, predictors))[pool]
         of_rl = judged[(judged["target"] == "post_rl") & (judged["pool"] == pool)]
         if of_rl["r2"].isna().all():  # too few runs for any of the rest
             return figures
         figures["scatter"] = scatter(runs, of_rl, headline(list(of_rl["predictor"])))
         figures["strength"] = strength(judged, ceiling)
-        if of_rl["predictor"].str.fullmatch(r"pass@\d+").sum() > 1:
+        if (of_rl["predictor"].str.fullmatch(r"pass@\d+") & of_rl["r2"].notna()).sum() > 1:
             figures["k_sweep"] = k_sweep(judged, ceiling)
         if regret is not None:
             figures["regrets"] = regrets(regret)

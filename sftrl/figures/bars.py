@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from sftrl.errors import InputError
-from sftrl.figures.style import BEST, LOSS, PALE, RL, SFT, styled, wrapped
+from sftrl.figures.style import BEST_RED, LOSS_PINK, PALE, RL_BLUE, SFT_GREEN, styled, wrapped
 from sftrl.tables import BASE, need
 
 ROW = 0.36  # inches a run
@@ -45,15 +46,17 @@ def bars(
         if loss:
             losses = predictors[predictors["family"].astype(str) == str(family)].astype({"run": str})
             _draw_losses(row[1], table["run"].map(losses.set_index("run")["generalization_loss"]))
+    if loss:
+        _scale_losses([row[1] for row in axes])
     axes[-1][0].set_xlabel(f"Pass@1 ({'mean over benchmarks' if benchmark == 'average' else benchmark}), %")
     if loss:
-        axes[-1][1].set_xlabel("loss, nats/token")
+        axes[-1][1].set_xlabel("loss, nats/token (log)")
     handles = [
-        Patch(facecolor=SFT, label="after SFT"),
+        Patch(facecolor=SFT_GREEN, label="after SFT"),
         Patch(facecolor="none", edgecolor="black", label="after RL"),
     ]
     if rows.groupby(["family", "run", "phase"]).size().max() > 1:
-        handles.append(Line2D([], [], marker="o", ls="", mfc="white", mec=RL, ms=4, label="one RL seed"))
+        handles.append(Line2D([], [], marker="o", ls="", mfc="white", mec=RL_BLUE, ms=4, label="one RL seed"))
     if (rows["run"] == BASE).any():
         handles.append(Line2D([], [], color=PALE, ls="--", label="RL without SFT"))
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
@@ -99,15 +102,15 @@ def _order(runs: pd.DataFrame) -> np.ndarray:
 
 def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     place = np.arange(len(table))
-    axes.barh(place, table["post_sft"], height=0.5, color=SFT, lw=0)
+    axes.barh(place, table["post_sft"], height=0.5, color=SFT_GREEN, lw=0)
     axes.barh(place, table["post_rl"], height=0.8, fill=False, edgecolor="black", lw=1.1)
-    for phase, offset, colour in (("post_sft", 0.13, "black"), ("post_rl", -0.13, RL)):
+    for phase, offset, colour in (("post_sft", 0.13, "black"), ("post_rl", -0.13, RL_BLUE)):
         reach = [table[phase] - table[f"{phase}_low"], table[f"{phase}_high"] - table[phase]]
         if not table[f"{phase}_low"].isna().all():
             axes.errorbar(table[phase], place + offset, xerr=np.clip(reach, 0, None), fmt="none", ecolor=colour, lw=1.2)
     for y, seeds in zip(place, table["post_rl_all"], strict=True):
         if len(seeds) > 1:
-            axes.plot(seeds, [y - 0.13] * len(seeds), "o", mfc="white", mec=RL, ms=3.5, mew=0.8)
+            axes.plot(seeds, [y - 0.13] * len(seeds), "o", mfc="white", mec=RL_BLUE, ms=3.5, mew=0.8)
     base = table.loc[table["run"] == BASE, "post_rl"]
     if base.notna().any():
         axes.axvline(base.iloc[0], color=PALE, ls="--", lw=1.1, zorder=0.9)
@@ -115,17 +118,18 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     right = axes.get_yaxis_transform()
     marks: dict[int, list[str]] = {}
     for x, phase, title in ((1.05, "post_sft", "SFT"), (1.14, "post_rl", "RL")):
-        best = table[phase].idxmax() if table[phase].nunique() > 1 else None
-        if best is not None:
-            marks.setdefault(best, []).append(f"best {title}")
+        of_sft = table.loc[table["run"] != BASE, phase]  # the base is a reference, not one of the choices
+        best = of_sft.index[np.isclose(of_sft, of_sft.max())] if of_sft.nunique() > 1 else []
+        for tied in best:
+            marks.setdefault(tied, []).append(f"best {title}")
         axes.text(x, -0.7, title, transform=right, ha="center", va="bottom", color="#444444")
         for y, value in zip(place, table[phase], strict=True):
-            look = {"weight": "bold", "color": BEST} if y == best else {}
+            look = {"weight": "bold", "color": BEST_RED} if y in best else {}
             text = "–" if np.isnan(value) else f"{value:.1f}"
             axes.text(x, y, text, transform=right, ha="center", va="center", **look)
     ends = table[["post_sft", "post_rl", "post_sft_high", "post_rl_high"]].max(axis=1)
     for y, words in marks.items():
-        look = {"color": BEST, "weight": "bold", "va": "center", "bbox": {"fc": "white", "ec": "none", "pad": 0.8}}
+        look = {"color": BEST_RED, "weight": "bold", "va": "center", "bbox": {"fc": "white", "ec": "none", "pad": 0.8}}
         axes.annotate(", ".join(words), (ends[y], y), xytext=(5, 0), textcoords="offset points", **look)
     axes.set_yticks(place, [wrapped(name) for name in table["run"]])
     axes.set_ylim(len(table) - 0.4, -0.6)
@@ -136,15 +140,27 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
 
 def _draw_losses(axes: Axes, losses: pd.Series) -> None:
     place = np.arange(len(losses))
-    axes.barh(place, losses, height=0.5, color=LOSS, lw=0)
+    axes.plot(losses, place, "D", color=LOSS_PINK, ms=5)
+    left = axes.get_yaxis_transform()
     for y, value in zip(place, losses, strict=True):
-        text = "not measured" if np.isnan(value) else f"{value:.3f}"
-        axes.annotate(
-            text, (0 if np.isnan(value) else value, y), xytext=(3, 0), textcoords="offset points", va="center"
-        )
+        if np.isnan(value):
+            axes.text(0.03, y, "not measured", transform=left, va="center")
+        else:
+            axes.annotate(f"{value:.3f}", (value, y), xytext=(6, 0), textcoords="offset points", va="center")
     axes.set_yticks(place, [])
     axes.set_ylim(len(losses) - 0.4, -0.6)
-    axes.locator_params(axis="x", nbins=4)
-    axes.set_xlim(0, 1.35 * losses.max() if losses.notna().any() else 1)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
+
+
+def _scale_losses(panels: list[Axes]) -> None:
+    """Give the loss panels one logarithmic axis: the base, which never saw the notation, must not dwarf the others."""
+    drawn = np.concatenate([line.get_xdata() for axes in panels for line in axes.lines])
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.1, 1.0)
+    for axes in panels:
+        axes.set_xscale("log")
+        axes.set_xlim(low / (high / low) ** 0.08 / 1.05, high * (high / low) ** 0.45 * 1.15)  # room for the numbers
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high > 5 * low else (1.0, 2.0, 5.0), numticks=9))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())

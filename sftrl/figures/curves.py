@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from sftrl.figures.bars import ordered
-from sftrl.figures.style import BEST, COLOURS, LOSS, PALE, RL, SFT, grid, styled, wrapped
+from sftrl.figures.style import BEST_RED, COLOURS, LOSS_PINK, PALE, RL_BLUE, SFT_GREEN, grid, styled, wrapped
 from sftrl.tables import need
 
 COLUMNS = 5  # panels a row: what a page holds
@@ -28,7 +28,7 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
     for axes, (family, run) in zip(panels, runs, strict=True):
         part = rows[(rows["family"] == family) & (rows["run"] == run)]
         curves = {}
-        for phase, colour, dash in (("post_sft", SFT, "-"), ("post_rl", RL, "--")):
+        for phase, colour, dash in (("post_sft", SFT_GREEN, "-"), ("post_rl", RL_BLUE, "--")):
             at = part[part["phase"] == phase]
             if at.empty:
                 continue
@@ -39,10 +39,10 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
                 axes.fill_between(ks, mean["_low"], mean["_high"], color=colour, alpha=0.2, lw=0)
         crossing = crossing_k(ks, curves["post_sft"], curves["post_rl"]) if len(curves) == 2 else None
         if crossing:
-            axes.axvline(crossing, color=BEST, lw=1, ls=":")
+            axes.axvline(crossing, color=BEST_RED, lw=1, ls=":")
             height = 3 if np.interp(crossing, ks, curves["post_sft"]) > 20 else 88  # out of the curves' way
             side = "right" if crossing > ks[-1] / 4 else "left"
-            axes.text(crossing, height, f" k≈{crossing:.0f} ", color=BEST, ha=side)
+            axes.text(crossing, height, f" k≈{crossing:.0f} ", color=BEST_RED, ha=side)
         _panel_title(axes, family, run, results["family"].nunique() > 1)
     shown = ks[:: -(-len(ks) // 5)]
     first = panels[0]  # all panels share its axes
@@ -53,9 +53,9 @@ def passk_curves(results: pd.DataFrame, *, benchmark: str = "average") -> Figure
     figure.supxlabel(f"k ({'mean over benchmarks' if benchmark == 'average' else benchmark})", fontsize=9)
     figure.supylabel("Pass@k, %", fontsize=9)
     handles = [
-        Line2D([], [], color=SFT, lw=1.5, label="after SFT"),
-        Line2D([], [], color=RL, lw=1.5, ls="--", label="after RL"),
-        Line2D([], [], color=BEST, lw=1, ls=":", label="curves cross"),
+        Line2D([], [], color=SFT_GREEN, lw=1.5, label="after SFT"),
+        Line2D([], [], color=RL_BLUE, lw=1.5, ls="--", label="after RL"),
+        Line2D([], [], color=BEST_RED, lw=1, ls=":", label="curves cross"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
@@ -83,7 +83,7 @@ def crossing_k(ks: list[int], before: np.ndarray, after: np.ndarray) -> float | 
 
 @styled
 def rl_curves(curves: pd.DataFrame) -> Figure:
-    """Draw RL as it went: reward, truncated share and share of groups without signal, a thin line a seed.
+    """Draw RL as it went: reward, truncated share and share of groups without signal, a line a seed, the first darkest.
 
     Args:
         curves: rows of `rl_curves.csv`: `family, run, rl_seed, step, reward` and whichever of `clipped_ratio` and
@@ -96,20 +96,23 @@ def rl_curves(curves: pd.DataFrame) -> Figure:
     for axes, (family, run) in zip(panels, runs, strict=True):
         part = curves[(curves["family"] == family) & (curves["run"] == run)]
         for column, _, colour, dash in shown:
-            for _, seed in part.groupby("rl_seed", dropna=False):
+            for i, (_, seed) in enumerate(part.groupby("rl_seed", dropna=False)):
                 seed = seed.sort_values("step")
-                axes.plot(seed["step"], smooth(seed[column]), color=colour, ls=dash, lw=1)
+                axes.plot(seed["step"], smooth(seed[column]), color=colour, ls=dash, lw=1, alpha=0.45 if i else 1)
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
     panels[0].set_ylim(0, 1)
+    panels[0].xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     figure.supxlabel("RL step", fontsize=9)
     figure.supylabel("share, smoothed", fontsize=9)
     handles = [Line2D([], [], color=colour, ls=dash, label=label) for _, label, colour, dash in shown]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    if curves.groupby(["family", "run"])["rl_seed"].nunique().max() > 1:
+        handles.append(Line2D([], [], color=RL_BLUE, alpha=0.45, label="further RL seeds: paler"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 
 
 SHARES = (
-    ("reward", "mean reward", RL, "-"),
+    ("reward", "mean reward", RL_BLUE, "-"),
     ("frac_reward_zero_std", "groups without signal", PALE, "--"),
     ("clipped_ratio", "responses cut off", COLOURS[1], ":"),
 )
@@ -123,8 +126,8 @@ def sft_curves(curves: pd.DataFrame) -> Figure:
     figure, panels = grid(len(runs), columns=COLUMNS, width=1.75, height=1.6, sharey=True)
     for axes, (family, run) in zip(panels, runs, strict=True):
         part = curves[(curves["family"] == family) & (curves["run"] == run)].sort_values("epoch")
-        axes.plot(part["epoch"], part["loss"], color=LOSS, lw=0.5, alpha=0.5)
-        axes.plot(part["epoch"], smooth(part["loss"]), color=LOSS, lw=1.3)
+        axes.plot(part["epoch"], part["loss"], color=LOSS_PINK, lw=0.5, alpha=0.5)
+        axes.plot(part["epoch"], smooth(part["loss"]), color=LOSS_PINK, lw=1.3)
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
     panels[0].set_ylim(bottom=0)
     figure.supxlabel("epoch", fontsize=9)

@@ -1,7 +1,5 @@
 """How good each predictor is: over k, side by side, and in what choosing by it costs."""
 
-import re
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,19 +9,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from sftrl.errors import InputError
-from sftrl.figures.style import LOSS, PALE, RL, label, styled, wrapped
+from sftrl.figures.style import LOSS_PINK, PALE, RL_BLUE, styled, wrapped
+from sftrl.tables import direction, headline, label
 
 MEASURES = {"r2": "r²", "spearman": "Spearman"}
-HEADLINE = ("pass@1", "pass@16", "pass@64", "generalization_loss", "pass@1 + generalization_loss")
-HEADLINE += ("average(generalization_loss, pass@64)", "signal_share_rl", "entropy", "sft_tokens", "epochs")
-
-
-def headline(predictors: list[str]) -> list[str]:
-    """Pick the predictors that a first look needs: of the Pass@k, k = 1, 16 and 64, or the largest there is."""
-    ks = [name for name in predictors if re.fullmatch(r"pass@\d+", name)]
-    largest = max(ks, key=lambda name: int(name[5:]), default=None)
-    wanted = [*HEADLINE, largest] if "pass@64" not in predictors else HEADLINE
-    return [name for name in predictors if name in wanted]
+ROWS = 5  # pools that a page holds
 
 
 @styled
@@ -31,19 +21,22 @@ def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools:
     """Draw how Pass@k's r² and Spearman correlation with the RL result depend on k, a row of panels a pool.
 
     Bands are 95 % intervals over runs, hollow points forecasts beyond the samples. The grey line and band are the noise
-    ceiling; the dashed line is the generalization loss, for comparison (its Spearman correlation with the sign turned
-    round).
+    ceiling; the dashed line is the generalization loss, for comparison (its Spearman correlation with the sign
+    flipped). Pools in which nothing could be judged are left out.
     """
     judged = judged[judged["target"] == "post_rl"]
     if pools is None:
-        pools = [p for p in pd.unique(judged["pool"]) if not p.startswith("benchmark:")][:4]
+        of_ks = judged[judged["predictor"].str.fullmatch(r"pass@\d+") & judged["r2"].notna()]
+        pools = [p for p in pd.unique(of_ks["pool"]) if not p.startswith("benchmark:")][:ROWS]
+    if not len(pools):
+        raise InputError("judged: no pool in which Pass@k could be judged")
     figure = Figure(figsize=(6.4, 2.1 * len(pools) + 0.5), layout="constrained")
     axes = figure.subplots(len(pools), 2, squeeze=False)
     for pool, row in zip(pools, axes, strict=True):
         for measure, panel in zip(MEASURES, row, strict=True):
             draw_k_sweep(panel, judged[judged["pool"] == pool], ceiling, pool, measure)
             panel.set_ylabel(f"{MEASURES[measure]} with post-RL")
-        row[0].set_title(f"{pool}, n = {judged.loc[judged['pool'] == pool, 'n'].max()}")
+        row[0].set_title(f"{pool}, n = {judged.loc[judged['pool'] == pool, 'n'].max()}{unknown(ceiling, pool)}")
     for panel in axes[-1]:
         panel.set_xlabel("k of Pass@k after SFT")
     figure.legend(handles=k_sweep_handles(judged, ceiling), loc="outside upper center", ncols=3)
@@ -52,11 +45,13 @@ def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools:
 
 def k_sweep_handles(judged: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[Line2D]:
     """Legend entries for what a k sweep shows."""
-    handles = [Line2D([], [], color=RL, marker="o", ms=4, label="Pass@k, 95 % band")]
+    handles = [Line2D([], [], color=RL_BLUE, marker="o", ms=4, label="Pass@k, 95 % band")]
     if judged["predictor"].str.startswith("extrapolated").any():
-        handles.append(Line2D([], [], color=RL, ls=":", marker="o", ms=4, mfc="white", label="forecast of larger k"))
+        handles.append(
+            Line2D([], [], color=RL_BLUE, ls=":", marker="o", ms=4, mfc="white", label="forecast of larger k")
+        )
     if judged.loc[judged["predictor"] == "generalization_loss", "r2"].notna().any():
-        handles.append(Line2D([], [], color=LOSS, ls="--", label="loss (sign turned)"))
+        handles.append(Line2D([], [], color=LOSS_PINK, ls="--", label="loss (sign flipped)"))
     if ceiling is not None and ceiling["r2"].notna().any():
         handles.append(Line2D([], [], color=PALE, label="noise ceiling"))
     return handles
@@ -68,16 +63,16 @@ def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, p
         draw_ceiling(axes, ceiling, pool, measure, vertical=False)
     loss = rows.loc[rows["predictor"] == "generalization_loss", measure]
     if loss.notna().any():
-        axes.axhline(abs(loss.iloc[0]) if measure == "r2" else -loss.iloc[0], color=LOSS, ls="--", lw=1.2)
+        axes.axhline(loss.iloc[0] if measure == "r2" else -loss.iloc[0], color=LOSS_PINK, ls="--", lw=1.2)
     rows = rows.assign(k=pd.to_numeric(rows["predictor"].str.extract(r"^(?:extrapolated_)?pass@(\d+)$")[0]))
-    rows = rows.dropna(subset=["k"]).sort_values("k")
+    rows = rows.dropna(subset=["k", measure]).sort_values("k")
     forecast = rows["predictor"].str.startswith("extrapolated")
     drawn, beyond = rows[~forecast], rows[forecast]
     low, high = f"{measure}_low", f"{measure}_high"
-    axes.plot(drawn["k"], drawn[measure], color=RL, marker="o", ms=4)
-    axes.fill_between(drawn["k"], drawn[low], drawn[high], color=RL, alpha=0.2, lw=0)
+    axes.plot(drawn["k"], drawn[measure], color=RL_BLUE, marker="o", ms=4)
+    axes.fill_between(drawn["k"], drawn[low], drawn[high], color=RL_BLUE, alpha=0.2, lw=0)
     at, value, ends = (beyond[c].to_numpy() for c in ("k", measure, [low, high]))
-    axes.errorbar(at, value, np.abs(ends.T - value), fmt="o", ms=4, mfc="white", color=RL, lw=1, ls=":")
+    axes.errorbar(at, value, np.abs(ends.T - value), fmt="o", ms=4, mfc="white", color=RL_BLUE, lw=1, ls=":")
     ks = drawn["k"].astype(int).tolist()
     shown = ks[:: -(-len(ks) // 6)] + beyond["k"].astype(int).tolist()
     axes.set_xscale("log", base=2)
@@ -89,20 +84,25 @@ def draw_k_sweep(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, p
 
 
 def draw_ceiling(axes: Axes, ceiling: pd.DataFrame, pool: str, measure: str, *, vertical: bool) -> None:
-    """Draw the noise ceiling of a pool, or where there is none, say why."""
-    row = ceiling[ceiling["pool"] == pool]
+    """Draw the noise ceiling of a pool, where it is known."""
+    row = ceiling[(ceiling["pool"] == pool) & ceiling["r2"].notna()]
     if row.empty:
         return
     row = row.iloc[0]
-    if np.isnan(row[measure]):
-        if vertical:
-            return
-        words = wrapped(str(row["note"]), 34)
-        axes.text(0.02, 0.03, words, transform=axes.transAxes, fontsize=6.5, color="#555555")
-        return
     line, span = (axes.axvline, axes.axvspan) if vertical else (axes.axhline, axes.axhspan)
     line(row[measure], color=PALE, lw=1.2)
     span(row[f"{measure}_low"], row[f"{measure}_high"], color=PALE, alpha=0.18, lw=0)
+
+
+def unknown(ceiling: pd.DataFrame | None, pool: str) -> str:
+    """What a title adds where a pool's noise ceiling is not known."""
+    rows = ceiling[(ceiling["pool"] == pool) & ceiling["r2"].isna()] if ceiling is not None else []
+    return f"; {rows['note'].iloc[0].split(';')[0]}" if len(rows) else ""
+
+
+def named(predictor: str) -> str:
+    """Name a predictor on an axis where the right direction is to the right: a loss with its sign flipped."""
+    return wrapped(("−" if direction(predictor) < 0 else "") + label(predictor), 30)
 
 
 @styled
@@ -116,38 +116,47 @@ def strength(
 ) -> Figure:
     """Draw every predictor's r² and Spearman correlation with their 95 % intervals, and leave-one-out beside them.
 
-    Hollow diamonds are out of sample (leave-one-out: coefficient of determination, Spearman). The grey line and band
-    are the noise ceiling.
+    Hollow diamonds are out of sample (leave-one-out: coefficient of determination, Spearman), an arrow at the edge
+    where that is below 0. The grey line and band are the noise ceiling, where it is known.
     """
     rows = _pool(judged[judged["target"] == target], pool)
     rows = rows[rows["predictor"].isin(headline(list(rows["predictor"])) if predictors is None else predictors)]
+    rows = rows[rows["r2"].notna()]
     figure = Figure(figsize=(6.6, 0.3 * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for measure, panel in zip(MEASURES, axes, strict=True):
         draw_strength(panel, rows, ceiling, measure)
-    figure.suptitle(f"{rows['pool'].iloc[0]}, n = {rows['n'].max()}", fontsize=9, weight="bold")
+    pool = rows["pool"].iloc[0]
+    figure.suptitle(f"{pool}, n = {rows['n'].max()}{unknown(ceiling, pool)}", fontsize=9, weight="bold")
     handles = [
-        Line2D([], [], color=RL, marker="o", ms=4, label="over these runs, 95 % interval"),
+        Line2D([], [], color=RL_BLUE, marker="o", ms=4, label="over these runs, 95 % interval"),
         Line2D([], [], color="black", marker="D", mfc="white", ls="", ms=4, label="leave-one-out"),
     ]
-    if ceiling is not None and ceiling.loc[ceiling["pool"] == rows["pool"].iloc[0], "r2"].notna().any():
+    if (rows["loo_cod"] < 0).any():
+        handles.append(Line2D([], [], color="black", marker="<", mfc="white", ls="", ms=6, label="below 0"))
+    if ceiling is not None and ceiling.loc[ceiling["pool"] == pool, "r2"].notna().any():
         handles.append(Patch(facecolor=PALE, alpha=0.4, label="noise ceiling"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
 def draw_strength(axes: Axes, rows: pd.DataFrame, ceiling: pd.DataFrame | None, measure: str) -> None:
-    """Draw one measure for each predictor, best-named first, from top to bottom."""
+    """Draw one measure for each predictor, from top to bottom; Spearman with a loss's sign flipped."""
     if ceiling is not None:
         draw_ceiling(axes, ceiling, rows["pool"].iloc[0], measure, vertical=True)
     place = np.arange(len(rows))
-    value = rows[measure].to_numpy(float)
-    reach = np.abs([value - rows[f"{measure}_low"], rows[f"{measure}_high"] - value])
-    axes.errorbar(value, place, xerr=np.nan_to_num(reach), fmt="o", color=RL, ms=4.5, lw=1.3)
-    outside = rows["loo_cod" if measure == "r2" else "loo_spearman"]
+    value, below, above = (rows[f"{measure}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+    reach = np.nan_to_num([value - below, above - value])
+    if measure == "spearman":  # higher is better
+        flipped = np.array([direction(name) < 0 for name in rows["predictor"]])
+        value, reach = np.where(flipped, -value, value), np.where(flipped, reach[::-1], reach)
+    axes.errorbar(value, place, xerr=reach, fmt="o", color=RL_BLUE, ms=4.5, lw=1.3)
+    outside = rows["loo_cod" if measure == "r2" else "loo_spearman"].to_numpy(float)
     low = 0.0 if measure == "r2" else -1.0
-    axes.plot(np.clip(outside, low, 1), place, "D", mfc="white", mec="black", ms=4, clip_on=False, zorder=3)
-    axes.set_yticks(place, [wrapped(label(name), 30) for name in rows["predictor"]])
+    look = {"mfc": "white", "mec": "black", "clip_on": False, "zorder": 3, "ls": ""}
+    axes.plot(np.where(outside < low, np.nan, outside), place, marker="D", ms=4, **look)
+    axes.plot(np.where(outside < low, low - 0.03, np.nan), place, marker="<", ms=6, **look)
+    axes.set_yticks(place, [named(name) for name in rows["predictor"]])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(low - 0.03, 1.03)
     axes.set_xlabel(MEASURES[measure])
@@ -174,7 +183,7 @@ def draw_regrets(axes: Axes, rows: pd.DataFrame) -> None:
     place, value = np.arange(len(rows)), 100 * rows["regret"].to_numpy()
     reach = np.array([value - 100 * rows["regret_low"], 100 * rows["regret_high"] - value])
     chance = (rows["predictor"] == "random choice").to_numpy()
-    for at, colour, marker in ((~chance, RL, "o"), (chance, PALE, "s")):
+    for at, colour, marker in ((~chance, RL_BLUE, "o"), (chance, PALE, "s")):
         axes.errorbar(value[at], place[at], xerr=reach[:, at], fmt=marker, color=colour, ms=4.5, lw=1.3)
     if chance.any():
         axes.axvline(value[chance][0], color=PALE, lw=1, ls="--", zorder=0.9)

@@ -1,4 +1,4 @@
-"""One look for every figure, and one way to save it: the same table gives the same bytes, on any day.
+"""One look for every figure, and one way to save it: a picture that looks the same is left as it is, on any machine.
 
 Colours are seaborn's colour-blind palette; what a colour says is also said by a shape, a dash or an outline, so that
 the figures survive a grey printer. Figures are made without pyplot: nothing stays open and nothing is shown twice.
@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sftrl.files import whole_file
+from sftrl.tables import predictor
 
 COLOURS = sns.color_palette("colorblind").as_hex()
-SFT, RL, LOSS, BEST, PALE = COLOURS[2], COLOURS[0], COLOURS[4], COLOURS[3], "#8c8c8c"
+SFT_GREEN, RL_BLUE, LOSS_PINK, BEST_RED, PALE = COLOURS[2], COLOURS[0], COLOURS[4], COLOURS[3], "#8c8c8c"
 FAMILY_MARKERS = "osD^vP*X"
 RC = {
     **sns.axes_style("ticks"),
@@ -66,28 +67,37 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inner
 
 
+SAME = 24  # of 255: a pixel that differs by less was rounded otherwise by another machine
+
+
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
-    """Write `folder/name.png` and `folder/name.pdf`, each whole, the same bytes for the same figure."""
+    """Write `folder/name.png` and `folder/name.pdf`, each whole, unless the picture there looks the same already."""
     paths = [Path(folder) / f"{name}{ending}" for ending in NO_DATES]
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
         figure.draw_without_rendering()  # lay out once, not once a format
         figure.set_layout_engine("none")
-        for path in paths:
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format=path.suffix[1:], dpi=DPI, metadata=NO_DATES[path.suffix])
-            with whole_file(path) as temporary:
-                if path.suffix == ".png":
-                    _in_few_colours(drawn).save(temporary, format="png", optimize=True, dpi=(DPI, DPI))
-                else:
-                    Path(temporary).write_bytes(drawn.getvalue())
+        drawn = {path: io.BytesIO() for path in paths}
+        for path, file in drawn.items():
+            figure.savefig(file, format=path.suffix[1:], dpi=DPI, metadata=NO_DATES[path.suffix])
+    png, pdf = paths
+    # A palette of 256 colours is all that a plot needs, in a third of the bytes.
+    picture = Image.open(drawn[png]).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    if not (pdf.exists() and png.exists() and looks_like(picture, Image.open(png))):
+        with whole_file(png) as temporary:
+            picture.save(temporary, format="png", optimize=True, dpi=(DPI, DPI))
+        with whole_file(pdf) as temporary:
+            temporary.write_bytes(drawn[pdf].getvalue())
     return paths
 
 
-def _in_few_colours(drawn: io.BytesIO) -> Image.Image:
-    """A palette of 256 colours is all that a plot needs, in a third of the bytes."""
-    return Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+def looks_like(one: Image.Image, other: Image.Image) -> bool:
+    """Whether two pictures have the same size and no pixel that differs by more than rounding."""
+    if one.size != other.size:
+        return False
+    first, second = (np.asarray(picture.convert("RGB"), int) for picture in (one, other))
+    return int(np.abs(first - second).max()) <= SAME
 
 
 def grid(count: int, *, columns: int, width: float, height: float, **kwargs) -> tuple[Figure, list[Axes]]:
@@ -103,22 +113,13 @@ def grid(count: int, *, columns: int, width: float, height: float, **kwargs) -> 
     return figure, list(axes[:count])
 
 
+def units(predictor_name: str) -> tuple[float, str]:
+    """Return what to multiply a predictor by for the eye, and its unit as a label's ending."""
+    known = predictor(predictor_name)
+    unit = known.unit if known else ""
+    return (100.0 if unit == "%" else 1.0), (f", {unit}" if unit else "")
+
+
 def wrapped(name: str, width: int = 28) -> str:
     """Break a long name over lines, at its own hyphens where it has them."""
     return "\n".join(textwrap.wrap(name, width))
-
-
-def label(predictor: str) -> str:
-    """Name a predictor as a reader would."""
-    words = {
-        "pass@": "Pass@",
-        "extrapolated_Pass@": "extrapolated Pass@",
-        "generalization_loss_example_mean": "loss (example mean)",
-        "generalization_loss": "loss",
-        "signal_share_rl": "GRPO signal (RL problems)",
-        "signal_share": "GRPO signal",
-        "sft_tokens": "SFT tokens",
-    }
-    for name, word in words.items():
-        predictor = predictor.replace(name, word)
-    return predictor.replace("_", " ")

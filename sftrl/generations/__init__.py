@@ -6,12 +6,12 @@ sampling parameter is refused by name. `grades/<verifier>/` holds a grade beside
 without sampling. Any Parquet reader reads it as it is: `SELECT * FROM 'store/samples/*/*.parquet'`.
 
 `Store` is the folder, `grade` the second pass over it, and `summarise` the counts that Pass@k is computed from.
-`import_lm_eval` and `import_lighteval` make a store of what another harness has sampled.
+`import_samples` makes a store of what another harness has sampled.
 """
 
 from sftrl.generations.grades import Grader, grade
-from sftrl.generations.importers import import_lighteval, import_lm_eval
+from sftrl.generations.importers import import_samples, require_same_problems
 from sftrl.generations.store import Store, sample_seed
 from sftrl.generations.summary import Summary, summarise
 
-__all__ = ["Grader", "Store", "Summary", "grade", "import_lighteval", "import_lm_eval", "sample_seed", "summarise"]
+__all__ = ["Grader", "Store", "Summary", "grade", "import_samples", "require_same_problems", "sample_seed", "summarise"]

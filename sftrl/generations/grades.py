@@ -5,6 +5,7 @@ that was sampled anew has another name, and so is graded anew; so is one with a 
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -29,8 +30,23 @@ SCHEMA = pa.schema(
 )
 
 
-def problem_golds(problems: pd.DataFrame) -> dict[Problem, tuple[str, str | None, list[str] | None, float | None]]:
-    """Map (benchmark, id) to (answer, answer_type, choices, tolerance); the last three are None where absent.
+class Gold(NamedTuple):
+    """What is right: `answer`, or any of `alternatives`; the rest as `verify_many` takes it."""
+
+    answer: str
+    answer_type: str | None
+    choices: list[str] | None
+    tolerance: float | None
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """Name it; without alternatives as if there were no such field."""
+        return hash_value(self if self.alternatives else self[:4])
+
+
+def problem_golds(problems: pd.DataFrame) -> dict[Problem, Gold]:
+    """Map (benchmark, id) to what is right; what a problem lacks is None.
 
     Raises:
         InputError: a column is missing, or an id occurs twice in its benchmark.
@@ -43,26 +59,33 @@ def problem_golds(problems: pd.DataFrame) -> dict[Problem, tuple[str, str | None
         name = str(row["benchmark"]), str(row["id"])
         if name in golds:
             raise InputError(f"problems: {name[0]} has the id {name[1]!r} twice")
-        kind, choices, tolerance = row.get("answer_type"), row.get("choices"), row.get("tolerance")
-        golds[name] = (
+        kind, tolerance = row.get("answer_type"), row.get("tolerance")
+        golds[name] = Gold(
             str(row["answer"]),
             kind if isinstance(kind, str) else None,
-            None if choices is None or isinstance(choices, float) else [str(choice) for choice in choices],
+            _texts(row.get("choices")),
             None if tolerance is None or tolerance != tolerance else float(tolerance),
+            tuple(_texts(row.get("alternatives")) or ()),
         )
     return golds
+
+
+def _texts(value: object) -> list[str] | None:
+    """Return a list for a list or an array; pandas writes None as NaN."""
+    return None if value is None or isinstance(value, float) else [str(one) for one in value]
 
 
 class Grader:
     """Grades parts of a store with these golds and this version of the verifier.
 
     Args:
-        problems: the problem rows: `benchmark, id, problem, answer`, and `answer_type, choices, tolerance` where known.
+        problems: the problem rows: `benchmark, id, problem, answer`, and `answer_type, choices, tolerance` and
+            `alternatives` (a list of further answers, any of which is right) where known.
         workers: the verifier's worker processes.
         timeout: seconds allowed for one answer.
 
     Attributes:
-        golds: (answer, answer type, choices, tolerance) of every (benchmark, problem id).
+        golds: what is right, of every (benchmark, problem id).
 
     Raises:
         InputError: a column is missing, or an id occurs twice in its benchmark.
@@ -70,18 +93,28 @@ class Grader:
 
     def __init__(self, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0):
         self.golds = problem_golds(problems)
-        self.hashes = {name: hash_value(gold) for name, gold in self.golds.items()}
+        self.hashes = {name: gold.hash for name, gold in self.golds.items()}
         self.workers, self.timeout = workers, timeout
 
     def verdicts(self, names: list[Problem], responses: list[str]) -> list[Verdict]:
         """Judge responses to the problems of these names."""
         golds = [self.golds[name] for name in names]
+        found = self._judge(responses, golds)
+        for i in range(max((len(gold.alternatives) for gold in golds), default=0)):
+            left = [j for j, gold in enumerate(golds) if len(gold.alternatives) > i and not found[j].correct]
+            others = [golds[j]._replace(answer=golds[j].alternatives[i]) for j in left]
+            for j, verdict in zip(left, self._judge([responses[j] for j in left], others), strict=True):
+                if verdict.correct or found[j].status == "unparseable_gold":
+                    found[j] = verdict
+        return found
+
+    def _judge(self, responses: list[str], golds: list[Gold]) -> list[Verdict]:
         return verify_many(
             responses,
-            [gold[0] for gold in golds],
-            answer_types=[gold[1] for gold in golds],
-            choices=[gold[2] for gold in golds],
-            tolerance=[gold[3] for gold in golds],
+            [gold.answer for gold in golds],
+            answer_types=[gold.answer_type for gold in golds],
+            choices=[gold.choices for gold in golds],
+            tolerance=[gold.tolerance for gold in golds],
             workers=self.workers,
             timeout=self.timeout,
         )
@@ -89,11 +122,11 @@ class Grader:
     def check_golds(self) -> None:
         """Check before any sampling that every gold answer can be read; `InputError` names the first that cannot."""
         names = list(self.golds)
-        boxed = [f"\\boxed{{{self.golds[name][0]}}}" for name in names]
+        boxed = [f"\\boxed{{{self.golds[name].answer}}}" for name in names]
         for name, verdict in zip(names, self.verdicts(names, boxed), strict=True):
             if verdict.status == "unparseable_gold":
                 raise InputError(
-                    f"problems: {name[0]} {name[1]}: the gold answer {self.golds[name][0]!r} cannot be read"
+                    f"problems: {name[0]} {name[1]}: the gold answer {self.golds[name].answer!r} cannot be read"
                 )
 
     def read(self, part: Path) -> pd.DataFrame | None:
@@ -104,8 +137,8 @@ class Grader:
         for path in self._folder(part).glob(f"{part.stem}-*.parquet"):
             if is_whole(path):
                 grades = read_part(path)
-                names = zip(grades["benchmark"], grades["problem_id"], strict=True)
-                if all(self.hashes.get(name, gold) == gold for name, gold in zip(names, grades["gold"], strict=True)):
+                used = grades[["benchmark", "problem_id", "gold"]].drop_duplicates()
+                if all(self.hashes.get((b, p), gold) == gold for b, p, gold in used.itertuples(index=False)):
                     return grades
         return None
 

@@ -6,6 +6,7 @@ Of the rows already there, an open store keeps one bit each in memory.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -47,6 +48,7 @@ class Store:
     Attributes:
         folder: where it lies.
         key: what was sampled from what, as its `store.json` holds it.
+        next_part: the number of the part that `append` writes next; never that of one that was ever there.
 
     Raises:
         InputError: the folder holds no store.
@@ -58,11 +60,12 @@ class Store:
         self._have: dict[Problem, int] = {}
         self._shard: Path | None = None
         self._siblings = ""
-        self._next = 0
+        self._by = ""
+        self.next_part = 0
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, folder: str | Path, key: dict, *, shard: int = 0, of: int = 1) -> Iterator["Store"]:
+    def open(cls, folder: str | Path, key: dict, *, shard: int = 0, of: int = 1, by: str = "") -> Iterator["Store"]:
         """Open a store to add to its shard, made if absent, and hold the shard's lock until the block ends.
 
         Args:
@@ -70,10 +73,11 @@ class Store:
             key: what is to be sampled from what: a JSON value.
             shard, of: this process fills shard `shard` of `of`. Any number of processes may fill different shards
                 at once; they must agree on `of`, because it says which problems are whose.
+            by: what draws, with its version. It is no part of the key: every part has it in its Parquet metadata.
 
         Raises:
             InputError: the folder's key differs (the fields are named); another process holds the shard, or fills
-                the store as another number of shards.
+                the store as another number of shards; the file system has no locks.
         """
         folder = Path(folder)
         if not 0 <= shard < of:
@@ -83,6 +87,7 @@ class Store:
             store._shard = folder / "samples" / f"{shard}-of-{of}"
             store._shard.mkdir(parents=True, exist_ok=True)
             store._siblings = f"-of-{of}"
+            store._by = by
             store._load()
             yield store
 
@@ -119,7 +124,7 @@ class Store:
                 stacklevel=4,
             )
         numbers = [int(path.name.split("-")[0]) for path in self._shard.iterdir()]
-        self._next = max(numbers, default=-1) + 1
+        self.next_part = max(numbers, default=-1) + 1
 
     def _count(self, rows: pd.DataFrame) -> None:
         for benchmark, problem_id, index in zip(
@@ -139,8 +144,12 @@ class Store:
             (*problem, index)
             for problem, count in zip(problems, wanted, strict=True)
             for index in range(count)
-            if not self._have.get(problem, 0) >> index & 1
+            if (*problem, index) not in self
         ]
+
+    def __contains__(self, sample: tuple[str, str, int]) -> bool:
+        benchmark, problem_id, index = sample
+        return bool(self._have.get((benchmark, problem_id), 0) >> index & 1)
 
     def append(self, rows: pd.DataFrame) -> Path:
         """Add finished rows as one new part, on disk when this returns; a sample already there is an error.
@@ -158,10 +167,10 @@ class Store:
         if self._shard is None:
             raise RuntimeError(f"{self.folder}: open it with Store.open to add to it")
         names = list(zip(rows["benchmark"], rows["problem_id"], rows["sample_index"].tolist(), strict=True))
-        if len(set(names)) < len(names) or any(self._have.get((b, p), 0) >> i & 1 for b, p, i in names):
+        if len(set(names)) < len(names) or any(name in self for name in names):
             raise RuntimeError(f"{self.folder}: a sample would be stored twice")
-        path = write_part(self._shard, f"{self._next:06d}", rows, SCHEMA)
-        self._next += 1
+        path = write_part(self._shard, f"{self.next_part:06d}", rows, SCHEMA.with_metadata({"drawn_by": self._by}))
+        self.next_part += 1
         self._count(rows)
         return path
 
@@ -207,7 +216,7 @@ def _locked(folder: Path, shard: int, of: int) -> Iterator[None]:
     ours = locks / f"{shard}-of-{of}"
     with contextlib.ExitStack() as held:
         with (locks / "door").open("a") as door:  # one process at a time looks at the locks and takes its own
-            fcntl.lockf(door, fcntl.LOCK_EX)
+            _lock(door, fcntl.LOCK_EX, folder)
             for other in sorted(locks.glob("*-of-*")):
                 if not other.name.endswith(f"-of-{of}"):
                     with other.open("r+") as file:
@@ -221,10 +230,22 @@ def _locked(folder: Path, shard: int, of: int) -> Iterator[None]:
 
 
 def _take(file, path: Path) -> None:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = path.read_text()
+    folder = path.parent.parent
+    if not _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB, folder):
         raise InputError(
-            f"{path.parent.parent}: shard {path.name} is being filled by {holder}; wait for it or stop it"
+            f"{folder}: shard {path.name} is being filled by {path.read_text()}; wait for it or stop it"
         ) from None
+
+
+def _lock(file, how: int, folder: Path) -> bool:
+    """Say whether the lock was taken; another process may hold it."""
+    try:
+        fcntl.lockf(file, how)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise InputError(
+            f"{folder}: its file system refuses locks ({error.strerror}), without which two processes could draw the "
+            "same samples; use a folder on another one"
+        ) from None
+    return True

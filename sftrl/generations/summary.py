@@ -1,16 +1,18 @@
 """`summarise`: the counts that Pass@k and majority vote are computed from, and the rates that stand beside a score."""
 
-import math
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.generations.grades import Grader
 from sftrl.generations.parts import read_part
 from sftrl.generations.store import Store
+from sftrl.verify import VERIFIER_VERSION
 
 TRUNCATED_WARNING = 0.05
 COUNTS = ["n", "c", "truncated", "empty", "unparseable", "timed_out", "tokens"]
@@ -27,12 +29,13 @@ class Summary:
             timed_out` (all counts) and `mean_tokens`.
         answers: one row a distinct answer of a problem, most frequent first: `benchmark, problem_id, answer, correct,
             count`. Samples without an answer are not among them. Right answers of different form are one answer.
+        verifier_version: what graded, as the grades themselves say.
     """
 
     benchmarks: pd.DataFrame
     problems: pd.DataFrame
     answers: pd.DataFrame
-    verifier_version: str = "2.0"
+    verifier_version: str
 
 
 def summarise(
@@ -44,7 +47,7 @@ def summarise(
     start: int = 0,
     stop: int | None = None,
 ) -> Summary:
-    """Count the graded samples of a store.
+    """Count the graded samples of a store. Of the samples, one part at a time is in memory.
 
     Args:
         folder: the store.
@@ -58,48 +61,66 @@ def summarise(
         The counts. Nothing is divided by the asked-for n: only by the samples that are there.
 
     Raises:
-        InputError: a problem has too few samples, a part is damaged or not graded; the message names it.
+        InputError: a problem has too few samples, a part is damaged or not graded, or graded by another version of the
+            verifier than the others; the message names it.
     """
     grader = Grader(problems)
-    counts = {name: [0] * len(COUNTS) for name in grader.golds}
-    answers: dict[tuple[str, str, bool, str], int] = {}
+    known = pd.MultiIndex.from_tuples(list(grader.golds), names=["benchmark", "problem_id"])
+    golds = np.array([gold.answer for gold in grader.golds.values()], dtype=object)
+    counts = np.zeros((len(known), len(COUNTS)))
+    answers: Counter[tuple[int, bool, str]] = Counter()
+    version = None
     for part in Store(folder).parts():
         rows = read_part(part, ["benchmark", "problem_id", "sample_index", "n_tokens", "finish_reason"])
-        names = list(zip(rows["benchmark"], rows["problem_id"], strict=True))
-        if counts.keys().isdisjoint(names):
+        place = known.get_indexer(pd.MultiIndex.from_frame(rows[["benchmark", "problem_id"]]))
+        if (place < 0).all():
             continue  # another shard's, perhaps not graded yet
         grades = grader.read(part)
         if grades is None:
-            raise InputError(f"{part}: not graded by this verifier with these gold answers; run grade first")
-        rows = rows[["sample_index", "n_tokens", "finish_reason"]].join(grades[["verdict", "answer", "empty"]])
-        for name, row in zip(names, rows.itertuples(index=False), strict=True):
-            if name not in counts or not start <= row.sample_index < (stop or math.inf):
-                continue
-            if row.verdict == "unparseable_gold":
-                raise InputError(
-                    f"problems: {name[0]} {name[1]}: the gold answer {grader.golds[name][0]!r} cannot be read"
-                )
-            correct = row.verdict == "correct"
-            values = (
-                1,
-                correct,
-                math.nan if row.finish_reason is None else row.finish_reason == "length",
-                row.empty,
-                row.verdict == "unparseable_response",
-                row.verdict == "timed_out",
-                row.n_tokens,
-            )
-            counts[name] = [count + value for count, value in zip(counts[name], values, strict=True)]
-            if row.answer is not None:
-                answer = (*name, correct, grader.golds[name][0] if correct else row.answer)
-                answers[answer] = answers.get(answer, 0) + 1
-    return _tables(counts, answers, n or 1, partial, folder)
-
-
-def _tables(counts: dict, answers: dict, n: int, partial: bool, folder: str | Path) -> Summary:
-    table = pd.DataFrame(
-        [(*name, *count) for name, count in counts.items()], columns=["benchmark", "problem_id", *COUNTS]
+            raise InputError(f"{part}: not graded by verifier {VERIFIER_VERSION} with these golds; run grade first")
+        for found in grades["verifier_version"].unique():
+            version = version or found
+            if found != version:
+                raise InputError(f"{part}: graded by verifier {found}, and parts before it by {version}; grade anew")
+        rows = rows[["n_tokens", "finish_reason", "sample_index"]].join(grades[["verdict", "answer", "empty"]])
+        here = (place >= 0) & (rows["sample_index"] >= start)
+        if stop is not None:
+            here &= rows["sample_index"] < stop
+        rows, place = rows[here], place[here]
+        unreadable = place[rows["verdict"] == "unparseable_gold"]
+        if len(unreadable):
+            name, gold = known[unreadable[0]], golds[unreadable[0]]
+            raise InputError(f"problems: {name[0]} {name[1]}: the gold answer {gold!r} cannot be read")
+        correct = (rows["verdict"] == "correct").to_numpy()
+        values = {
+            "n": 1,
+            "c": correct,
+            "truncated": (rows["finish_reason"] == "length").where(rows["finish_reason"].notna()),
+            "empty": rows["empty"],
+            "unparseable": rows["verdict"] == "unparseable_response",
+            "timed_out": rows["verdict"] == "timed_out",
+            "tokens": rows["n_tokens"],
+        }
+        for column, name in enumerate(COUNTS):
+            np.add.at(counts[:, column], place, np.asarray(values[name], dtype=float))
+        given = rows["answer"].notna().to_numpy()
+        texts = np.where(correct, golds[place], rows["answer"])
+        answers.update(zip(place[given].tolist(), correct[given].tolist(), texts[given], strict=True))
+    table = pd.DataFrame(counts, index=known, columns=COUNTS).reset_index()
+    whole = {name: "int64" for name in COUNTS if not table[name].isna().any()}  # NaN: imported, and not known
+    benchmarks = _benchmarks(table := table.astype(whole), n or 1, partial, folder)
+    table["mean_tokens"] = table.pop("tokens") / table["n"]
+    found = pd.DataFrame(
+        [(*known[place], answer, correct, count) for (place, correct, answer), count in answers.items()],
+        columns=["benchmark", "problem_id", "answer", "correct", "count"],
+    ).sort_values(
+        ["benchmark", "problem_id", "count", "answer"], ascending=[True, True, False, True], ignore_index=True
     )
+    return Summary(benchmarks, table, found, version or VERIFIER_VERSION)
+
+
+def _benchmarks(table: pd.DataFrame, n: int, partial: bool, folder: str | Path) -> pd.DataFrame:
+    """Return the rates of each benchmark; refuse too few samples, unless `partial`, and warn of many cut off."""
     short = table[table["n"] < n]
     if len(short) and not partial:
         first = short.iloc[0]
@@ -113,15 +134,8 @@ def _tables(counts: dict, answers: dict, n: int, partial: bool, folder: str | Pa
     benchmarks["partial"] = benchmarks["samples"] < n
     for column in ("truncated", "empty", "unparseable", "timed_out", "tokens"):
         benchmarks["mean_tokens" if column == "tokens" else column] = total[column] / total["n"]
-    table["mean_tokens"] = table.pop("tokens") / table["n"]
-    found = pd.DataFrame(
-        [(b, p, answer, correct, count) for (b, p, correct, answer), count in answers.items()],
-        columns=["benchmark", "problem_id", "answer", "correct", "count"],
-    ).sort_values(
-        ["benchmark", "problem_id", "count", "answer"], ascending=[True, True, False, True], ignore_index=True
-    )
     cut = benchmarks.loc[benchmarks["truncated"] > TRUNCATED_WARNING, "truncated"]
     if len(cut):
         named = ", ".join(f"{share:.0%} of {name}" for name, share in cut.items())
         warnings.warn(f"many responses were cut off at max_tokens: {named}", stacklevel=3)
-    return Summary(benchmarks.reset_index(), table, found)
+    return benchmarks.reset_index()

@@ -131,19 +131,22 @@ def stop_ids(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> tupl
     return tuple(sorted(ids - {None}))
 
 
-def load_model(checkpoint: Checkpoint) -> PreTrainedModel:
-    """Load the weights of a checkpoint in its precision, an adapter merged, on the GPU where there is one.
+def load_model(checkpoint: Checkpoint, *, dtype: str | None = None, device: str | None = None) -> PreTrainedModel:
+    """Load the weights of a checkpoint, an adapter merged; in its precision and on the GPU where there is one.
 
     Its generation settings are the ids that end, begin and pad a response, and nothing else: how a response is drawn is
     the study's to say, and TRL, vLLM and `generate` read the ends from there.
     """
     tokenizer = load_tokenizer(checkpoint)
     ends = list(stop_ids(checkpoint, tokenizer))
-    place, dtype = locate(checkpoint), resolved_dtype(checkpoint)
+    place = locate(checkpoint)
     transformers_logging.disable_progress_bar()  # a bar of loaded weights is noise in a log and in a notebook
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            place.weights, revision=place.revision, dtype=dtype, attn_implementation=checkpoint.attention
+            place.weights,
+            revision=place.revision,
+            dtype=dtype or resolved_dtype(checkpoint),
+            attn_implementation=checkpoint.attention,
         )
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{place.weights}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
@@ -154,7 +157,7 @@ def load_model(checkpoint: Checkpoint) -> PreTrainedModel:
     model.generation_config = GenerationConfig(
         eos_token_id=ends, bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def merge_adapter(checkpoint: Checkpoint, folder: str | Path) -> Checkpoint:

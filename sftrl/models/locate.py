@@ -4,6 +4,7 @@ A PEFT adapter is a checkpoint too: its weights are its base's, and `adapter_con
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from sftrl.errors import InputError
 from sftrl.recipes import Checkpoint
 
 ADAPTER = "adapter_config.json"
+OUT_OF_REACH = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError)
 
 
 class Place(NamedTuple):
@@ -37,7 +39,7 @@ def locate(checkpoint: Checkpoint) -> Place:
     if described is None:
         if checkpoint.base is not None:
             raise InputError(f"{model}: is no adapter ({ADAPTER} is not there); leave `base` out")
-        return Place(model, revision)
+        return _whole(Place(model, revision))
     adapter = json.loads(Path(described).read_text(encoding="utf-8"))
     base = checkpoint.base or adapter.get("base_model_name_or_path")
     if not base:
@@ -45,11 +47,13 @@ def locate(checkpoint: Checkpoint) -> Place:
     # The revision that the adapter was trained on is written beside the base's name, and is that name's.
     place = Place(base, adapter.get("revision") if checkpoint.base is None else None, model, revision)
     try:
-        config = find_file(place.weights, place.revision, "config.json")
+        return _whole(place)
     except InputError as error:
         raise InputError(f"{model}: the base of this adapter is not there: {error}; give its place as `base`") from None
-    if config is None:
-        raise InputError(f"{model}: the base of this adapter, {base}, has no config.json; give its place as `base`")
+
+
+def _whole(place: Place) -> Place:
+    find_file(place.weights, place.revision, "config.json", needed=True)
     return place
 
 
@@ -58,42 +62,54 @@ def is_adapter(checkpoint: Checkpoint) -> bool:
     return locate(checkpoint).adapter is not None
 
 
-def find_file(model: str, revision: str | None, name: str) -> str | None:
+def find_file(model: str, revision: str | None, name: str, *, needed: bool = False) -> str | None:
     """Return the local path of one of a model's files, fetched from the hub if need be; None if it has no such file.
+
+    Where the hub is out of reach, what the cache holds is all there is; a file that is `needed` must be there.
 
     Raises:
         InputError: there is no such model or revision, or no access to it.
     """
-    if Path(model).is_dir():
-        if revision is not None:
-            raise InputError(f"{model}: a folder has no revision; leave `revision` out, or give a name on the hub")
-        path = Path(model) / name
-        return str(path) if path.is_file() else None
+    found = _in_folder(model, revision, name) if Path(model).is_dir() else _on_hub(model, revision, name, needed)
+    if needed and found is None:
+        raise InputError(f"{model}: has no {name}, so it is no model that transformers can load")
+    return found
+
+
+def _in_folder(model: str, revision: str | None, name: str) -> str | None:
+    if revision is not None:
+        raise InputError(f"{model}: a folder has no revision; leave `revision` out, or give a name on the hub")
+    path = Path(model) / name
+    return str(path) if path.is_file() else None
+
+
+def _on_hub(model: str, revision: str | None, name: str, needed: bool) -> str | None:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"{model}: no such folder")
     try:
-        return cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        return cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=needed)
     except (OSError, ValueError) as error:
+        if _any_is(error, errors.RemoteEntryNotFoundError) or (not needed and _any_is(error, *OUT_OF_REACH)):
+            return None
         raise InputError(_why(model, revision, error)) from error
+
+
+def _any_is(error: BaseException | None, *kinds: type) -> bool:
+    """Whether an error, or one that it came from, is of a kind."""
+    while error is not None and not isinstance(error, kinds):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _why(model: str, revision: str | None, error: BaseException) -> str:
     """Say in one line why the hub did not give a model, and what can be done about it."""
-    causes, cause = [], error
-    while cause is not None:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-
-    def any_is(*kinds: type) -> bool:
-        return any(isinstance(one, kinds) for one in causes)
-
-    if any_is(errors.GatedRepoError):
+    if _any_is(error, errors.GatedRepoError):
         return f"{model}: gated; ask for access on its page on the hub, then log in (`hf auth login` or HF_TOKEN)"
-    if any_is(errors.RevisionNotFoundError):
+    if _any_is(error, errors.RevisionNotFoundError):
         return f"{model}: has no revision {revision!r}; give a branch, tag or commit that its page on the hub lists"
-    if any_is(errors.RepositoryNotFoundError, errors.HFValidationError):
+    if _any_is(error, errors.RepositoryNotFoundError, errors.HFValidationError):
         return f"{model}: no such folder, and no such model on the hub (or a private one: log in with `hf auth login`)"
-    if any_is(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
+    if _any_is(error, *OUT_OF_REACH):
         at = f" at revision {revision}" if revision else ""
         return f"{model}: no such folder, not in the cache{at}, and the hub is out of reach"
     return f"{model}: cannot be read: {str(error).strip().splitlines()[0]}"
@@ -106,8 +122,6 @@ def load_config(checkpoint: Checkpoint) -> PreTrainedConfig:
         InputError: as `locate`, or an architecture that transformers does not know.
     """
     place = locate(checkpoint)
-    if find_file(place.weights, place.revision, "config.json") is None:
-        raise InputError(f"{place.weights}: has no config.json, so it is no model that transformers can load")
     try:
         return AutoConfig.from_pretrained(place.weights, revision=place.revision)
     except (OSError, ValueError, KeyError) as error:
@@ -129,4 +143,5 @@ def resolved_dtype(checkpoint: Checkpoint) -> str:
 
 def context_length(checkpoint: Checkpoint) -> int:
     """Return the longest sequence that the model takes, prompt and response together, in tokens."""
-    return load_config(checkpoint).get_text_config().max_position_embeddings
+    limit = getattr(load_config(checkpoint).get_text_config(), "max_position_embeddings", None)
+    return limit or sys.maxsize  # an architecture without positions has no limit

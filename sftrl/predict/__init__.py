@@ -6,30 +6,38 @@
         compare(pool, pool=name)                # is it better than Pass@1, on the same runs
         regret(pool, pool=name)                 # what choosing by it costs
         noise_ceiling(pool, pool=name)          # how good a perfect predictor could look
-    analyse(results, predictors)                # all of the above, as tables by name
     decide(candidates, calibration=runs)        # for checkpoints that have not been through RL
+    replay(runs)                                # the same for runs whose RL results are known: its worth is seen
+    advice(answer(runs))                        # whichever of the two there is, in a sentence
+    analyse(results, predictors)                # all of the above, as tables by name
 
-The parts: `runs` (from the study's files to runs), `measures` and `intervals` (correlations, and what they are worth
-at 8 to 40 runs), `judge` (the protocols), `compare`, `ceiling`, `decide`. Statistics are explained, and their coverage
-is measured, in docs/statistics.md.
+The parts: `runs` (from the study's files to runs), `features` and `measures` (what a judgement sees, and correlations),
+`uncertainty` (their intervals at 8 to 40 runs), `judge` (the protocols), `comparison`, `ceiling`, `lines`; `foretell`,
+`ranking`, `decide` and `advice`. docs/statistics.md explains the statistics, and measures their coverage.
 """
 
+from sftrl.predict.advice import advice
 from sftrl.predict.analyse import analyse
 from sftrl.predict.ceiling import noise_ceiling
-from sftrl.predict.compare import compare, regret
-from sftrl.predict.decide import advice, decide
-from sftrl.predict.judge import judge, predictor_names
+from sftrl.predict.comparison import compare, regret
+from sftrl.predict.decide import answer, decide, replay
+from sftrl.predict.features import predictor_names
+from sftrl.predict.judge import judge
+from sftrl.predict.lines import fit_line
 from sftrl.predict.runs import pools, runs_table
 
 __all__ = [
     "advice",
     "analyse",
+    "answer",
     "compare",
     "decide",
+    "fit_line",
     "judge",
     "noise_ceiling",
     "pools",
     "predictor_names",
     "regret",
+    "replay",
     "runs_table",
 ]

@@ -2,55 +2,94 @@
 
 import pandas as pd
 
+from sftrl.errors import InputError
 from sftrl.predict.ceiling import noise_ceiling
-from sftrl.predict.compare import compare, regret
-from sftrl.predict.judge import Intervals, judge
-from sftrl.predict.runs import pools, runs_table
+from sftrl.predict.comparison import compare, regret
+from sftrl.predict.decide import answer
+from sftrl.predict.judge import judge
+from sftrl.predict.runs import core_results, pools, runs_table
+from sftrl.recipes import Judging
+from sftrl.tables import AVERAGE, POST_RL, RUN
 
 
 def analyse(
     results: pd.DataFrame,
     predictors: pd.DataFrame | None = None,
     *,
+    judging: Judging | None = None,
     names: list[str] | None = None,
     only: tuple[str, ...] | None = None,
     per_benchmark: bool = True,
-    mixed: str = "refuse",
     level: float = 0.95,
     splits: int = 1000,
-    resamples: int = 10_000,
-    intervals: Intervals = "fisher",
     seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
-    """Judge every predictor in every pool, compare with Pass@1, and price the choice.
+    """Judge every predictor in every pool, compare with Pass@1, price the choice, and decide.
 
     Args:
         results: rows of `results.csv`.
         predictors: rows of `predictors.csv`, or None.
+        judging: resamples, kind of intervals, runs left out, pools; default: the recipe's own defaults.
         names: predictors to judge; default: all that the tables hold.
         only: pools to use, by name; default: all.
         per_benchmark: also judge each benchmark on its own (predictor and outcome both of that benchmark), as pool
             `benchmark:NAME`, over all runs.
-        mixed: what to do with runs from different evaluation settings, as in `runs_table`.
-        level, splits, resamples, intervals, seed: as in `judge`.
+        level, splits, seed: as in `judge`.
 
     Returns:
-        Tables by name: `runs`, `judged` (targets `post_rl` and `gain`), `compared`, `regret`, `ceiling`.
+        Tables by name: `runs`; where runs have been through RL, `judged` (targets `post_rl` and `gain`), `compared`,
+        `regret` and `ceiling`, over those runs; `decision`, as `answer` gives it, where there is something to decide.
     """
-    runs = runs_table(results, predictors, mixed=mixed)
-    found = pools(runs, only)
-    if per_benchmark:
-        after = results.loc[results["phase"] == "post_rl", "benchmark"]  # RL problems are not sampled again after RL
-        several = [b for b in pd.unique(after) if b != "average"]
-        for name in several if len(several) > 1 else []:
-            found[f"benchmark:{name}"] = runs_table(results, predictors, benchmark=name, mixed=mixed)
-    how = {"level": level, "resamples": resamples, "seed": seed}
-    judged, compared, regrets, ceilings = [], [], [], []
+    judging = judging or Judging()
+    results = results.astype(dict.fromkeys(RUN, str))
+    results = results[~results["run"].isin(judging.leave_out)]
+    runs = runs_table(results, predictors)
+    tables = {"runs": runs}
+    done = results.merge(runs.loc[runs[POST_RL].notna(), RUN])
+    if len(done):
+        how = {"level": level, "seed": seed}
+        found = _pools(done, predictors, judging, only, per_benchmark)
+        tables |= _judgements(found, names, judging, splits, how)
+    decision = answer(runs, seed=seed)
+    return tables | ({} if decision.empty else {"decision": decision})
+
+
+def _pools(
+    results: pd.DataFrame,
+    predictors: pd.DataFrame | None,
+    judging: Judging,
+    only: tuple[str, ...] | None,
+    per_benchmark: bool,
+) -> dict[str, pd.DataFrame]:
+    """Every pool by name: the levels, `core` and its live runs, each benchmark."""
+    runs = runs_table(results, predictors)
+    found = pools(runs, live=judging.live)
+    if judging.core:
+        core = runs_table(core_results(results, judging.core), predictors, benchmark="core")
+        found["core"] = core
+        if "live" in found:  # the same runs
+            same = core.set_index(RUN).index.isin(found["live"].set_index(RUN).index)
+            found["core/live"] = core[same].reset_index(drop=True)
+    after = results.loc[results["phase"] == POST_RL, "benchmark"]  # RL problems are not sampled again after RL
+    several = [b for b in pd.unique(after) if b != AVERAGE]
+    for name in several if per_benchmark and len(several) > 1 else []:
+        found[f"benchmark:{name}"] = runs_table(results, predictors, benchmark=name)
+    absent = [name for name in only or () if name not in found]
+    if absent:
+        raise InputError(f"pools: no pool {absent[0]!r}; there are {list(found)}")
+    return {name: found[name] for name in only or found}
+
+
+def _judgements(
+    found: dict[str, pd.DataFrame], names: list[str] | None, judging: Judging, splits: int, how: dict
+) -> dict[str, pd.DataFrame]:
+    tables: dict[str, list[pd.DataFrame]] = {"judged": [], "compared": [], "regret": [], "ceiling": []}
+    drawn = how | {"resamples": judging.resamples}
     for name, pool in found.items():
         for target in ("post_rl", "gain"):
-            judged.append(judge(pool, names, target=target, pool=name, splits=splits, intervals=intervals, **how))
-        compared.append(compare(pool, names, pool=name, **how))
-        regrets.append(regret(pool, names, pool=name, level=level))
-        ceilings.append(noise_ceiling(pool, pool=name, level=level))
-    tables = {"judged": judged, "compared": compared, "regret": regrets, "ceiling": ceilings}
-    return {"runs": runs} | {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+            judged = judge(pool, names, target=target, pool=name, splits=splits, intervals=judging.intervals, **drawn)
+            tables["judged"].append(judged)
+        tables["compared"].append(compare(pool, names, pool=name, **drawn))
+        tables["regret"].append(regret(pool, names, pool=name, level=how["level"]))
+        tables["ceiling"].append(noise_ceiling(pool, pool=name, level=how["level"]))
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}

@@ -3,7 +3,7 @@
 Three kinds of protocol, each under its own name in the table:
 
 * over the runs at hand: squared Pearson correlation (`r2`), Spearman's and Kendall's rank correlations, each with an
-  interval over runs (`intervals.py` says which and why; a bootstrap on request) and a permutation p-value;
+  interval over runs (`uncertainty.py` says which and why) and a permutation p-value;
 * out of sample: the paper's random halves (`halves_*`: one half fits a line, the other is predicted; mean and standard
   deviation over many splits) and leave-one-out (`loo_*`);
 * how much hangs on one run: `influential_run` is the one whose removal moves `r2` most, to `r2_without_it`.
@@ -12,18 +12,17 @@ Where the pool spans several model families, each family has its own mean (an in
 that a difference between families is never credited to a predictor, and permutations stay within a family.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict import measures
-from sftrl.predict.intervals import bootstrap_interval, correlation_interval, multiple_r2_interval
-from sftrl.predict.sample import LOWER_IS_BETTER, Sample, fitted, sample_of, unfit, without
-from sftrl.tables import need
-
-Intervals = Literal["fisher", "bootstrap"]
+from sftrl.predict.features import Sample, fitted, predictor_names, sample_of, unfit, without
+from sftrl.predict.uncertainty import bootstrap_interval, correlation_interval, multiple_r2_interval
+from sftrl.recipes import Intervals
+from sftrl.tables import DECIMALS, need, rounded
 
 
 def judge(
@@ -35,7 +34,7 @@ def judge(
     level: float = 0.95,
     splits: int = 1000,
     resamples: int = 10_000,
-    intervals: Intervals = "fisher",
+    intervals: Intervals = "jackknife-normal",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Judge predictors of `target` over one pool of runs.
@@ -43,14 +42,14 @@ def judge(
     Args:
         runs: `runs_table`'s frame, or one of its `pools`.
         predictors: column names; `"a + b"` for a regression on two or more columns; `"average(a, b)"` for the mean of
-            standardised columns, losses turned round. Default: every predictor that the frame holds.
+            standardised columns, losses with their sign flipped. Default: every predictor that the frame holds.
         target: the column to predict: `post_rl`, or `gain`.
         pool: the pool's name, for the table.
         level: of the intervals.
         splits: number of random halves.
         resamples: number of permutations, and of bootstrap resamples.
-        intervals: over runs: "fisher", by Fisher's z, which cover at 8 to 40 runs; or "bootstrap" (BCa), which is
-            better known. A regression on several columns has that of normal theory either way.
+        intervals: over runs: "jackknife-normal", which covers at 8 to 40 runs; "normal-theory", the textbooks'; or
+            "bootstrap" (BCa). A regression on several columns has that of normal theory in any case.
         seed: of the splits, permutations and resamples. The same seed gives every predictor the same ones.
 
     Returns:
@@ -63,8 +62,6 @@ def judge(
     if intervals not in get_args(Intervals):
         raise InputError(f"intervals: {intervals!r} is not one of {', '.join(get_args(Intervals))}")
     need(runs, ["family", "run", target], "runs")
-    marked = ", ".join(runs.loc[runs["marked"] != "", "run"]) if "marked" in runs else ""
-    remark = f"evaluated in other settings than most: {marked}" if marked else ""
     rows = []
     for name in predictors:
         sample = sample_of(runs, name, target)
@@ -77,9 +74,8 @@ def judge(
                 | _leave_one_out(sample)
             )
         row["left_out"] = ", ".join(sample.left_out)
-        row["note"] = note or remark
-        rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        rows.append(row | {"note": note or ""})
+    return rounded(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 COLUMNS = (
@@ -88,18 +84,6 @@ COLUMNS = (
     *("p_r2", "p_spearman", "halves_r2", "halves_r2_sd", "halves_cod", "halves_cod_sd", "halves_cod_median"),
     *("loo_cod", "loo_spearman", "influential_run", "r2_without_it", "left_out", "note"),
 )
-
-
-def predictor_names(runs: pd.DataFrame) -> list[str]:
-    """List the predictors that a runs frame can be judged by, the paper's own and the trivial ones included."""
-    known = [c for c in runs if c.startswith(("pass@", "extrapolated_pass@", "majority@"))]
-    known += [c for c in LOWER_IS_BETTER if c in runs]
-    if "generalization_loss" in runs:
-        known.append("pass@1 + generalization_loss")
-        if "pass@64" in runs:
-            known += ["average(generalization_loss, pass@64)", "pass@64 + generalization_loss"]
-    others = ("entropy", "token_accuracy", "signal_share", "signal_share_rl", "mean_tokens", "truncated")
-    return known + [c for c in (*others, "sft_tokens", "epochs", "examples") if c in runs]
 
 
 def _correlations(sample: Sample) -> dict[str, float]:
@@ -132,7 +116,7 @@ def _within(sample: Sample, level: float, resamples: int, intervals: Intervals, 
         row[kind] = value
         if features == 1:
             if drawn is None:
-                low, high = correlation_interval(kind, value, less[kind].to_numpy(), sample.size, level)
+                low, high = correlation_interval(kind, value, less[kind].to_numpy(), sample.size, level, intervals)
             else:
                 low, high = bootstrap_interval(value, drawn[kind], less[kind].to_numpy(), level)
             row |= {f"{kind}_low": low, f"{kind}_high": high}
@@ -142,7 +126,7 @@ def _within(sample: Sample, level: float, resamples: int, intervals: Intervals, 
         row["r2_high"] = ends[1]
     else:
         row["r2_low"], row["r2_high"] = multiple_r2_interval(row["r2"], sample.size, features, level)
-    change = (less["pearson"] ** 2 - row["r2"]).abs().round(8)  # of runs that matter alike, the first
+    change = (less["pearson"] ** 2 - row["r2"]).abs().round(DECIMALS)  # of runs that matter alike, the first
     if change.notna().any():
         most = int(change.idxmax())
         row["influential_run"] = " ".join(sample.runs.loc[most, ["family", "run"]].astype(str))

@@ -36,7 +36,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def ranks(values: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Rank along the last axis, ties sharing their mean rank: centred, and within each group as a share of its size."""
-    values = _with_ties(values)
+    values = tied(values)
     if groups is None or not groups.any():
         return centred(stats.rankdata(values, axis=-1))
     ranked = np.empty(np.shape(values))
@@ -53,7 +53,7 @@ def spearman(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> 
 
 def kendall(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Kendall's tau-b along the last axis: concordant less discordant pairs, ties corrected; pairs within groups."""
-    x, y = _with_ties(x), _with_ties(y)
+    x, y = tied(x), tied(y)
     first, second = np.triu_indices(x.shape[-1], k=1)
     if groups is not None:
         same = groups[first] == groups[second]
@@ -63,7 +63,7 @@ def kendall(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> n
         return (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
 
 
-def _with_ties(values: np.ndarray) -> np.ndarray:
+def tied(values: np.ndarray) -> np.ndarray:
     """Round to steps of TIE: equal scores stay equal after arithmetic, on every machine."""
     scale = np.abs(np.asarray(values, float)).max(axis=-1, keepdims=True)
     return np.round(values / np.where(scale > 0, scale * TIE, 1))

@@ -9,8 +9,7 @@ import pandas as pd
 from sftrl.errors import InputError
 from sftrl.predict.judge import judge
 from sftrl.predict.runs import runs_table
-from sftrl.predict.sample import direction
-from sftrl.tables import BASE, RUN, need
+from sftrl.tables import BASE, RUN, direction, need
 
 FIGURES = {  # which runs each published figure shows: (family, selections, examples or None, epochs or None)
     "mistral-epoch": ("Mistral-NeMo-12B-Instruct", ("none", "random"), (0, 25_000), None),

@@ -5,9 +5,9 @@
     examples = load_examples({"source": "mine", "path": "sft.parquet",
                               "columns": {"prompt": "question", "response": "boxed_solution"}})
 
-A spec names a set of the benchmark table (`sftrl.problems.table`), whose entry its own keys then override, or describes
-a new one. Either way it comes down to where the rows are (`hub` or `path`), and which of their columns ours are read
-from, by which rule.
+A source names a set of the benchmark table (`sftrl.problems.table`), whose entry its own keys then override, or
+describes a new one. Either way it comes down to where the rows are (`hub` or `path`), and which of their columns ours
+are read from, by which rule. Its keys are those of the recipes `ProblemSource` and `ExampleSource`.
 """
 
 import warnings
@@ -24,8 +24,9 @@ from sftrl.problems.schema import (
     check_problems,
     with_choices,
 )
-from sftrl.problems.spec import SPEC_KEYS, complete_spec, map_columns, read_rows
+from sftrl.problems.spec import complete, map_columns, read_rows
 from sftrl.problems.table import BENCHMARKS, PAPER_LISTS, RL_PROBLEMS, SFT_EXAMPLES
+from sftrl.recipes import ExampleSource, ProblemSource, Source
 
 __all__ = [
     "ANSWER_TYPES",
@@ -37,67 +38,81 @@ __all__ = [
     "SFT_EXAMPLES",
     "check_examples",
     "check_problems",
+    "example_source",
     "load_examples",
     "load_problems",
+    "problem_source",
     "with_choices",
 ]
 
-PROBLEM_KEYS = ("benchmark", *SPEC_KEYS, "answer_type", "tolerance", "images")
-EXAMPLE_KEYS = ("source", *SPEC_KEYS)
+# Our columns that a source may fill, and whether it must.
+PROBLEM_INPUTS = {**dict.fromkeys((*PROBLEM_COLUMNS, "several"), False), "problem": True, "answer": True}
+EXAMPLE_INPUTS = {**dict.fromkeys(EXAMPLE_COLUMNS, False), "prompt": True, "response": True}
 
 
-def load_problems(spec: str | dict) -> pd.DataFrame:
+def problem_source(spec: str | dict | ProblemSource) -> ProblemSource:
+    """Complete a problem source by the table, and check it as far as that goes without reading anything.
+
+    Raises:
+        InputError: an unknown key, set, rule or column, a value of a wrong type, or questions that need images.
+    """
+    source = complete(spec, "benchmark", ProblemSource, {**BENCHMARKS, **RL_PROBLEMS}, PROBLEM_INPUTS)
+    if source.images == "needed":
+        raise InputError(
+            f"{source.benchmark}: its questions are about images, which a model that reads text alone cannot see; "
+            "`images: ignore` loads the questions without them"
+        )
+    return source
+
+
+def example_source(spec: str | dict | ExampleSource) -> ExampleSource:
+    """As `problem_source`, for SFT examples."""
+    return complete(spec, "source", ExampleSource, SFT_EXAMPLES, EXAMPLE_INPUTS)
+
+
+def load_problems(spec: str | dict | ProblemSource) -> pd.DataFrame:
     """Load a benchmark or RL set in the schema of `check_problems`.
 
     Args:
-        spec: a name of the benchmark table, or a dict with `benchmark` and any of: `hub` with `config` (one or a list),
-            `split`, `revision`, `data_dir`; or `path`; `columns` and `where` as in the table; `answer_type` (one for
-            all, or a dict that translates the published types); `limit` (read only the first so many rows); `sample`
-            (keep a random draw of so many of the rows, by `seed`); `expected` (rows that must be there; None for any);
-            `incomplete` ("error", or "drop" for rows without problem or answer).
+        spec: a name of the benchmark table, or a `ProblemSource`, whose keys override the table's entry of that name.
 
     Rows without an id of their own get one from the hash of their problem's text, which does not change when rows are
     added or moved.
 
     Raises:
-        InputError: an unknown key, set or rule, a missing file or column, a row that is no problem, or an unexpected
-            number of rows; named.
+        InputError: as `problem_source`; a missing file or column, a row that is no problem, or an unexpected number of
+            rows; named.
     """
-    spec = complete_spec(spec, "benchmark", {**BENCHMARKS, **RL_PROBLEMS}, PROBLEM_KEYS)
-    if spec.get("images") == "needed":
-        raise InputError(
-            f"{spec['benchmark']}: its questions are about images, which a model that reads text alone cannot see; "
-            "`images: ignore` loads the questions without them"
-        )
-    rows, name = read_rows(spec)
-    mapped = map_columns(rows, spec["columns"], name, ("problem", "answer"), (*PROBLEM_COLUMNS, "several"))
-    mapped["benchmark"] = spec["benchmark"]
-    mapped["answer_type"] = _answer_types(mapped, spec.get("answer_type"), name)
-    mapped["tolerance"] = spec.get("tolerance")
+    source = problem_source(spec)
+    rows, name = read_rows(source)
+    mapped = map_columns(rows, source.columns, name)
+    mapped["benchmark"] = source.benchmark
+    mapped["answer_type"] = _answer_types(mapped, source.answer_type, name)
+    mapped["tolerance"] = source.tolerance
     for column in ("solution", "level"):
         mapped[column] = mapped.get(column, pd.Series("", mapped.index)).map(lambda value: text(value) or None)
-    mapped = _complete(mapped, ["problem", "answer"], spec, name)
+    mapped = _complete(mapped, ["problem", "answer"], source, name)
     mapped["id"] = mapped["id"].map(text) if "id" in mapped else _text_ids(mapped, ["problem"])
     return check_problems(mapped.reindex(columns=PROBLEM_COLUMNS), name, mapped.index + 1)
 
 
-def load_examples(spec: str | dict) -> pd.DataFrame:
+def load_examples(spec: str | dict | ExampleSource) -> pd.DataFrame:
     """Load SFT examples in the schema of `check_examples`.
 
     Args:
-        spec: a name of the table's SFT sets, or a dict with `source` and the keys that `load_problems` takes, those
-            about answers' types aside. `columns` maps `prompt` and `response`, and `answer` if the source has one.
+        spec: a name of the table's SFT sets, or an `ExampleSource`. `columns` maps `prompt` and `response`,
+            and `answer` if the set has one.
 
     Raises:
         InputError: as `load_problems`.
     """
-    spec = complete_spec(spec, "source", SFT_EXAMPLES, EXAMPLE_KEYS)
-    rows, name = read_rows(spec)
-    mapped = map_columns(rows, spec["columns"], name, ("prompt", "response"), EXAMPLE_COLUMNS)
-    mapped["source"] = mapped["source"].map(text) if "source" in mapped else spec["source"]
+    source = example_source(spec)
+    rows, name = read_rows(source)
+    mapped = map_columns(rows, source.columns, name)
+    mapped["source"] = mapped["source"].map(text) if "source" in mapped else source.source
     if "answer" in mapped:
         mapped["answer"] = mapped["answer"].map(lambda value: value or None)
-    mapped = _complete(mapped, ["prompt", "response"], spec, name)
+    mapped = _complete(mapped, ["prompt", "response"], source, name)
     mapped["id"] = mapped["id"].map(text) if "id" in mapped else _text_ids(mapped, ["prompt", "response"])
     return check_examples(mapped.reindex(columns=EXAMPLE_COLUMNS), name, mapped.index + 1)
 
@@ -121,9 +136,9 @@ def _answer_types(mapped: pd.DataFrame, answer_type: str | dict | None, name: st
     return types
 
 
-def _complete(mapped: pd.DataFrame, needed: list[str], spec: dict, name: str) -> pd.DataFrame:
-    """Drop rows that lack a needed text, with a warning, if the spec says so."""
-    if spec.get("incomplete", "error") == "error":
+def _complete(mapped: pd.DataFrame, needed: list[str], source: Source, name: str) -> pd.DataFrame:
+    """Drop rows that lack a needed text, with a warning, if the source says so."""
+    if source.incomplete == "error":
         return mapped
     whole = (mapped[needed] != "").all(axis=1)
     if not whole.all():

@@ -4,8 +4,9 @@ An entry's `columns` say which published column each of ours is read from: `rule
 `sftrl.problems.rules`), or several such separated by `|`, of which the first whose column exists is read, because
 copies of one set name their columns differently; a `?` at the end lets it be absent. `where` keeps the rows whose
 column holds one of the values. `expected` is the number of rows kept of the named copy. `tolerance` is the relative
-error that the benchmark itself allows a number; None where it defines none. What could not be confirmed without the hub
-is marked in `docs/data.md`.
+error that the benchmark itself allows a number; None where it defines none. `revision` is the commit that public code
+or a public catalogue of data sets names with that row count; where none was found there is none. What could not be
+confirmed without the hub is marked in `docs/data.md`.
 """
 
 MATH_SUBJECTS = [
@@ -26,6 +27,7 @@ MMLU_MATHS = [
 ]
 _MATH = {
     "hub": "EleutherAI/hendrycks_math",
+    "revision": "21a5633873b6a120296cce3e2df9d5550074f4a3",
     "config": MATH_SUBJECTS,
     "columns": {
         "problem": "problem",
@@ -40,6 +42,7 @@ BENCHMARKS = {
     # The seven tasks that independent readers of the paper name.
     "math500": {
         "hub": "HuggingFaceH4/MATH-500",
+        "revision": "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
         "split": "test",
         "columns": {
             "id": "unique_id",
@@ -55,6 +58,7 @@ BENCHMARKS = {
     "aime_1983_2024": {
         **_AIME,
         "hub": "di-zhang-fdu/AIME_1983_2024",
+        "revision": "3e2cc86390666c5c756622afc0eeb9e6194496bc",
         "split": "train",
         "columns": {
             "id": "ID?",
@@ -68,6 +72,7 @@ BENCHMARKS = {
     "aime_2025": {
         **_AIME,
         "hub": "opencompass/AIME2025",
+        "revision": "a6ad95f611d72cf628a80b58bd0432ef6638f958",
         "config": ["AIME2025-I", "AIME2025-II"],
         "split": "test",
         "columns": {"problem": "question|problem", "answer": "number:answer"},
@@ -75,6 +80,7 @@ BENCHMARKS = {
     },
     "gsm8k": {
         "hub": "openai/gsm8k",
+        "revision": "740312add88f781978c0658806c59bc2815b9866",
         "config": "main",
         "split": "test",
         "columns": {"problem": "question", "answer": "gsm8k:answer", "solution": "answer"},
@@ -84,6 +90,7 @@ BENCHMARKS = {
     },
     "amc": {
         "hub": "AI-MO/aimo-validation-amc",
+        "revision": "69d78a4a2c840e82d69af6bc742bda09005f6316",
         "split": "train",
         "columns": {"id": "id?", "problem": "problem", "answer": "number:answer", "level": "difficulty?"},
         "answer_type": "integer",
@@ -116,7 +123,7 @@ BENCHMARKS = {
     },
     "minerva": {
         "hub": "svc-huggingface/minerva-math",
-        "split": "test",
+        "split": ["test", "train"],  # public code names both
         "columns": {
             "problem": "problem|question",
             "answer": "boxed:solution|answer",
@@ -131,6 +138,7 @@ BENCHMARKS = {
     "math": {**_MATH, "split": "test", "answer_type": None, "tolerance": None, "expected": 5000},
     "mmlu_math": {
         "hub": "cais/mmlu",
+        "revision": "c30699e8356da336a370243923dbaf21066bb9fe",
         "config": MMLU_MATHS,
         "split": "test",
         "columns": {
@@ -147,6 +155,7 @@ BENCHMARKS = {
     "aime_2024": {
         **_AIME,
         "hub": "HuggingFaceH4/aime_2024",
+        "revision": "2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
         "split": "train",
         "columns": {
             "id": "id",
@@ -159,6 +168,7 @@ BENCHMARKS = {
     },
     "imo_answerbench": {
         "hub": "Hwilner/imo-answerbench",
+        "revision": "0258becbd00fc07d34862bc8539e61c8742f0d14",
         "split": "train",
         "columns": {
             "id": "Problem ID",
@@ -212,11 +222,12 @@ RL_PROBLEMS = {
     },
     "deepscaler": {
         "hub": "agentica-org/DeepScaleR-Preview-Dataset",
+        "revision": "b6ae8c60f5c1f2b594e2140b91c49c9ad0949e29",
         "split": "train",
         "columns": {"problem": "problem", "answer": "answer", "solution": "solution?"},
         "answer_type": None,
         "tolerance": None,
-        "expected": None,  # about 40 thousand
+        "expected": 40_315,
         "incomplete": "drop",
     },
 }
@@ -224,11 +235,12 @@ RL_PROBLEMS = {
 SFT_EXAMPLES = {
     "llama_nemotron_math": {
         "hub": "nvidia/Llama-Nemotron-Post-Training-Dataset",
-        "config": "SFT",
+        "revision": "ab2a40d258a6a4d9d4c277d702aeea445081766c",
         "split": "math",
+        "data_files": "SFT/math/*.jsonl",  # the code split beside it is as large, and would be fetched too
         "columns": {"prompt": "user:input", "response": "output"},
         "incomplete": "drop",
-        "where": {"reasoning": ["on"]},  # chosen here: the other half answers without its reasoning
+        "where": {"reasoning": ["on"]},  # chosen here; the others, nine in ten, are one non-reasoning teacher's
     },
     "acereason_math": {
         "hub": "nvidia/AceReason-1.1-SFT",
@@ -239,6 +251,7 @@ SFT_EXAMPLES = {
     },
     "gsm8k_train": {
         "hub": "openai/gsm8k",
+        "revision": "740312add88f781978c0658806c59bc2815b9866",
         "config": "main",
         "split": "train",
         "columns": {"prompt": "question", "response": "answer", "answer": "gsm8k:answer"},
@@ -246,6 +259,7 @@ SFT_EXAMPLES = {
     },
     "math_solutions": {
         "hub": "EleutherAI/hendrycks_math",
+        "revision": "21a5633873b6a120296cce3e2df9d5550074f4a3",
         "config": MATH_SUBJECTS,
         "split": "train",
         "columns": {"prompt": "problem", "response": "solution", "answer": "boxed:solution"},

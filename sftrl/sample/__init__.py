@@ -1,33 +1,13 @@
 """Sampling: engines that fill a store with responses, graded as they come.
 
-    evaluate_samples("runs/x/samples", model="runs/x/model", problems=problems, n=64, max_tokens=64)
+    fill("runs/x/samples", Checkpoint(model="runs/x/model"), problems, Sampling(max_tokens=64), n=64, seed=0)
     summary = summarise("runs/x/samples", problems, n=64)
 
 `transformers` is the engine for tiny models and for machines without vLLM; `vllm` is the engine for everything else.
-Both take the same token ids and a seed for each sample, and differ in nothing else that is stored.
+Each is a module with `started(checkpoint, ...)`, which gives a `draw(requests)`: token ids in, token ids out.
 """
 
-from sftrl.sample.adaptive import Adaptive
-from sftrl.sample.evaluate import Drawn, evaluate_samples
-from sftrl.sample.requests import Decoding, Request, Response
+from sftrl.sample.fill import Drawn, fill
+from sftrl.sample.requests import Request, Response
 
-__all__ = ["Adaptive", "Decoding", "Drawn", "Request", "Response", "evaluate_samples"]
-
-
-def fill(folder, checkpoint, problems, sampling, *, n, seed, shard=0, of=1):
-    """Interim."""
-    how = sampling.model_dump(exclude={"adaptive"})
-    adaptive = Adaptive(**sampling.adaptive.model_dump()) if sampling.adaptive else None
-    return evaluate_samples(
-        folder,
-        model=checkpoint.model,
-        revision=checkpoint.revision,
-        dtype=checkpoint.dtype,
-        problems=problems,
-        n=n,
-        seed=seed,
-        shard=shard,
-        of=of,
-        adaptive=adaptive,
-        **how,
-    )
+__all__ = ["Drawn", "Request", "Response", "fill"]

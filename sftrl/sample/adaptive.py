@@ -11,40 +11,13 @@ The pilot's samples are the first of the store, so the plan is made again from t
 
 import functools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from sftrl.errors import InputError
 from sftrl.passk import pass_at_k
-
-
-@dataclass(frozen=True)
-class Adaptive:
-    """What to reach: each benchmark's mean Pass@k with an interval over samples of at most +- `half_width`.
-
-    Attributes:
-        k: of Pass@k; every problem gets at least 2k fresh samples, without which its variance has no unbiased estimate.
-        half_width: of the interval over samples, as a share (0.01 is one point).
-        pilot: samples a problem that decide and do not count.
-        level: of the interval.
-    """
-
-    k: int
-    half_width: float
-    pilot: int = 16
-    level: float = 0.95
-
-    def __post_init__(self):
-        if self.k < 1 or self.pilot < 1 or self.half_width <= 0 or not 0 < self.level < 1:
-            raise InputError(f"adaptive: k and pilot are at least 1, half_width above 0, level in (0, 1), not {self}")
-
-    @property
-    def fewest(self) -> int:
-        """Fresh samples that every problem gets at least."""
-        return 2 * self.k
+from sftrl.recipes import Adaptive
 
 
 def allocate(correct: ArrayLike, problems: int, adaptive: Adaptive, most: int) -> NDArray[np.int64]:

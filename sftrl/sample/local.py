@@ -6,41 +6,73 @@ Batches are cut from the list of what is missing in a fixed order, so a resumed 
 rounding depends on a batch's shape, the same rows to the last bit.
 """
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Collection, Iterable, Iterator
+from importlib import metadata
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from sftrl.models import load_model
+from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.sample.cache import roomy_cache
-from sftrl.sample.requests import Decoding, Request, Response, uniforms
+from sftrl.sample.requests import Draw, Request, Response, uniforms
 
 LEAVE = 0.125  # finished rows leave the batch when they are this share of it: the others then move up once
 
 
-def cut_batches(requests: list[Request], max_tokens: int, batch_tokens: int) -> Iterator[list[Request]]:
-    """Yield batches, longest prompts first, each of as many rows as have prompt and response within `batch_tokens`.
-
-    What remains after any of the batches is cut at the same places again.
-    """
-    ordered = sorted(requests, key=lambda r: (-len(r.prompt), r.benchmark, r.problem_id, r.sample_index))
-    start = 0
-    while start < len(ordered):
-        rows = max(1, batch_tokens // (len(ordered[start].prompt) + max_tokens))
-        yield ordered[start : start + rows]
-        start += rows
+def version(sampling: Sampling) -> str:
+    """Name what computes."""
+    return f"transformers {metadata.version('transformers')}, torch {torch.__version__}"
 
 
-def sample_batches(
-    model: PreTrainedModel, requests: list[Request], decoding: Decoding, batch_tokens: int
+@contextlib.contextmanager
+def started(
+    checkpoint: Checkpoint, sampling: Sampling, *, stop_ids: Collection[int], context: int, seed: int
+) -> Iterator[Draw]:
+    """Load the model; `context` and `seed` are for engines that must know them beforehand."""
+    model = load_model(checkpoint).eval()
+    yield functools.partial(
+        draw, model, decoding=sampling.decoding, stop_ids=stop_ids, batch_tokens=sampling.batch_tokens
+    )
+
+
+def draw(
+    model: PreTrainedModel,
+    requests: Iterable[Request],
+    decoding: Decoding,
+    stop_ids: Collection[int],
+    batch_tokens: int,
 ) -> Iterator[list[Response]]:
     """Yield the responses to the requests, a batch at a time."""
     for batch in cut_batches(requests, decoding.max_tokens, batch_tokens):
-        yield sample_batch(model, batch, decoding)
+        yield draw_batch(model, batch, decoding, stop_ids)
+
+
+def cut_batches(requests: Iterable[Request], max_tokens: int, batch_tokens: int) -> Iterator[list[Request]]:
+    """Yield batches of as many rows as have prompt and response within `batch_tokens`, if longest prompts come first.
+
+    What remains after any of the batches is cut at the same places again.
+    """
+    batch: list[Request] = []
+    rows = 0
+    for request in requests:
+        if not batch:
+            rows = max(1, batch_tokens // (len(request.prompt) + max_tokens))
+        batch.append(request)
+        if len(batch) == rows:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 @torch.inference_mode()
-def sample_batch(model: PreTrainedModel, batch: list[Request], decoding: Decoding) -> list[Response]:
+def draw_batch(
+    model: PreTrainedModel, batch: list[Request], decoding: Decoding, stop_ids: Collection[int]
+) -> list[Response]:
     """Draw one response for each request, all at once."""
     device = model.device
     prompts = list(dict.fromkeys(request.prompt for request in batch))
@@ -72,14 +104,14 @@ def sample_batch(model: PreTrainedModel, batch: list[Request], decoding: Decodin
 
     drawn = torch.zeros(len(batch), decoding.max_tokens, dtype=torch.long)
     length = torch.full((len(batch),), decoding.max_tokens)
-    stop_ids = torch.tensor(decoding.stop_ids, device=device)
+    stops = torch.tensor(sorted(stop_ids), device=device)
     seeds = np.array([request.seed for request in batch], dtype=np.uint64)
     present = torch.arange(len(batch))  # which request each row of the batch is
     running = torch.ones(len(batch), dtype=torch.bool, device=device)
     for step in range(decoding.max_tokens):
         chosen = choose(logits, uniforms(seeds, step), decoding)
         drawn[present, step] = chosen.cpu()
-        stopped = running & torch.isin(chosen, stop_ids)
+        stopped = running & torch.isin(chosen, stops)
         length[present[stopped.cpu()]] = step + 1
         running &= ~stopped
         left = int(running.sum())
@@ -99,10 +131,9 @@ def sample_batch(model: PreTrainedModel, batch: list[Request], decoding: Decodin
             use_cache=True,
         ).logits[:, -1]
 
-    stops = set(decoding.stop_ids)
     responses = []
     for request, row, n in zip(batch, drawn.tolist(), length.tolist(), strict=True):
-        reason = "stop" if row[n - 1] in stops else "length"
+        reason = "stop" if row[n - 1] in stop_ids else "length"
         responses.append(Response(request, row[:n], reason))
     return responses
 

@@ -1,29 +1,20 @@
 """What is asked of an engine and what it gives back, and the random numbers that make a sample its own."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """How tokens are drawn: logits over `temperature` (0: greedy), the `top_p` nucleus kept, up to `max_tokens`."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-    stop_ids: tuple[int, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sample to draw: whose it is, its seed, its prompt's token ids."""
+    """One sample to draw: whose it is, its seed (None where a shard's samples share one), its prompt's token ids."""
 
     benchmark: str
     problem_id: str
     sample_index: int
-    seed: int
+    seed: int | None
     prompt: tuple[int, ...]
 
 
@@ -34,6 +25,11 @@ class Response:
     request: Request
     tokens: list[int]
     finish_reason: str
+
+
+# What an engine gives when it is started: requests in, longest prompt first and those of one problem side by side;
+# batches of responses out, as they are done.
+Draw = Callable[[Iterable[Request]], Iterator[list[Response]]]
 
 
 def uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]:

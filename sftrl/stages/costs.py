@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sftrl.errors import InputError
 from sftrl.plan.machines import Cpu, Gpu, machine, rates, recognised
-from sftrl.plan.report import Row
+from sftrl.plan.table_of_costs import Row
 from sftrl.plan.shapes import Shape, shape
 from sftrl.plan.slurm import Request
 from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained

@@ -68,6 +68,9 @@ def clean(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
             limit = study.params.data.max_response_tokens
             table, report = curate.clean(table, count_tokens=count, max_tokens=limit)
             reports.append(report.assign(table=name))
+        if name == "rl":
+            table, report = curate.drop_unreadable(table)
+            reports.append(report.assign(table=name))
         kept[name], report = curate.deduplicate(table)
         reports.append(report.assign(table=name))
     columns = ["table", "step", "reason", "dropped"]

@@ -82,11 +82,16 @@ def store(study: Study, family: str, phase: str, run: str, rl_seed: int | None) 
     evaluated = job(study, family, phase, run, rl_seed)
     data, *made_by = evaluated.inputs
     benchmarks = data.require()["outputs"]["benchmarks.parquet"]
-    models = [made.require()["id"] for made in made_by]
+    models = [_weights(made.require()["outputs"]) for made in made_by]
     rest = [evaluated.settings[name] for name in ("rl_problems", "model", "prompt")]
     how = sampling(study)
-    key = [benchmarks, models, rest, how.decoding.model_dump(), how.engine, evaluated.seeds]
+    key = [benchmarks, models, rest, how.distribution, evaluated.seeds]
     return evaluated.place / "stores" / hash_value(key)
+
+
+def _weights(outputs: dict[str, dict]) -> dict[str, dict]:
+    """Take the model's own files from those of a job: how fast it was trained is no part of what it is."""
+    return {name: kept for name, kept in outputs.items() if name.startswith("model/")}
 
 
 def sample(
@@ -163,8 +168,8 @@ def results(study: Study) -> pd.DataFrame:
 def _description(study: Study, run: str) -> dict:
     settings = study.run(run)
     if run not in study.sft_runs:
-        return {"selection": "none", "examples": 0, "epochs": 0, "learning_rate": None}
-    described = settings.model_dump(include={"selection", "examples", "epochs"})
+        return {"selection": "none", "examples": 0, "epochs": 0, "learning_rate": None, "data_seed": None}
+    described = settings.model_dump(include={"selection", "examples", "epochs", "data_seed"})
     return described | {"learning_rate": sft.recipe(study, run).learning_rate}
 
 

@@ -4,7 +4,6 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.files import read_table, write_table
-from sftrl.generations import Grader
 from sftrl.recipes import Checkpoint, Grpo
 from sftrl.stages import curation, sft
 from sftrl.stages.job import Job, Work, given
@@ -48,10 +47,8 @@ def checkpoint(study: Study, family: str, run: str, rl_seed: int) -> tuple[Check
 
 
 def problems(study: Study) -> pd.DataFrame:
-    """Return the problems that RL learns from, with their `prompt`; every gold answer has been read."""
-    table = study.prompts(curation.read(study, "rl"), column="prompt")
-    Grader(table).check_golds()  # an answer that the verifier cannot read would reward nothing
-    return table
+    """Return the problems that RL learns from, with their `prompt`."""
+    return study.prompts(curation.read(study, "rl"), column="prompt")
 
 
 def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) -> pd.DataFrame:
@@ -60,7 +57,9 @@ def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) 
         from sftrl import train as trainers
 
         start, _ = sft.checkpoint(study, family, run)
-        log = trainers.grpo(start, table, recipe(study), folder=work.folder, seed=work.seeds["order"])
+        log = trainers.grpo(
+            start, table, recipe(study), folder=work.folder, seed=work.seeds["order"], compute=study.params.compute
+        )
         write_table(log, work.folder / "log.csv")
         rollouts = study.params.grpo.prompts_per_step * study.params.grpo.group_size
         work.finish(tokens=int(log["mean_length"].sum() * rollouts))

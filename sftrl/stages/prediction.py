@@ -1,16 +1,17 @@
 """`05_predict`: the tables of the whole study, what they say, and the figures drawn from them."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from sftrl.files import read_table, whole_file, write_table
-from sftrl.predict import analyse, decide, runs_table
+from sftrl.predict import advice, analyse
 from sftrl.stages import evaluation, grpo, held_out, manifest, sft
 from sftrl.stages.job import Job, Work
-from sftrl.stages.scores import powers_of_two
 from sftrl.study import Study
+from sftrl.tables import RUN
 
 
 def job(study: Study) -> Job:
@@ -34,10 +35,23 @@ def inputs(study: Study) -> tuple[Job, ...]:
     return tuple(jobs)
 
 
+def every_job(study: Study) -> list[Job]:
+    """List all jobs of a study, each after those that it reads."""
+    found: dict[str, Job] = {}
+
+    def add(one: Job) -> None:
+        for earlier in one.inputs:
+            add(earlier)
+        found.setdefault(one.key, one)
+
+    add(job(study))
+    return list(found.values())
+
+
 def out_of_date(study: Study) -> dict[str, list[str]]:
     """Name the finished jobs that other code made than is here now, each with the files that have changed."""
     found = {}
-    for one in {one.folder: one for one in (*inputs(study), job(study))}.values():
+    for one in every_job(study):
         made = manifest.read(one.folder)
         if made and (changed := manifest.changed_code(made)):
             found[str(one.folder)] = changed
@@ -56,29 +70,34 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
 
 
 def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[str, pd.DataFrame]:
-    """Return what the tables say, by name: how predictors did, where runs have been through RL; a decision, where not.
+    """Return what the tables say, by name: how predictors did, where runs have been through RL; and a decision."""
+    return analyse(found["results"], found["predictors"], judging=study.params.predict, seed=work.seeds["resamples"])
 
-    A decision ranks the runs of a family that have not been through RL, by generalization loss, if it was measured,
-    and by Pass@k at the largest k that has four samples or more for each draw. Runs that have been through RL
-    calibrate it.
-    """
-    given = study.params.predict
-    results = found["results"][~found["results"]["run"].isin(given.leave_out)]
-    runs = runs_table(results, found["predictors"])
-    said = {"runs": runs}
-    done = runs["post_rl"].notna()
-    if done.any():
-        seed = work.seeds["resamples"]
-        how = {"resamples": given.resamples, "intervals": given.intervals, "seed": seed}
-        said |= analyse(results, found["predictors"], **how)
-    k = max([k for k in powers_of_two(int(results["samples"].min())) if 4 * k <= results["samples"].min()] or [1])
-    named = tuple(name for name in (f"pass@{k}", "generalization_loss") if name in runs and runs[name].notna().all())
-    decisions = [
-        decide(waiting, runs[done] if done.any() else None, predictors=named, seed=work.seeds["resamples"])
-        for _, waiting in runs[~done].groupby("family", sort=False)
-        if len(waiting) > 1
-    ]
-    return said | ({"decision": pd.concat(decisions, ignore_index=True)} if decisions else {})
+
+def answer(said: dict[str, pd.DataFrame]) -> str:
+    """Return the answer in a sentence for each family: which checkpoint to take to RL, and how sure that is."""
+    if "decision" not in said:
+        return "Too few runs to decide among."
+    return advice(said["decision"])
+
+
+def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return what to read first, a row a run, best on top: scores in percent, the loss, the place in the ranking."""
+    runs = said["runs"].copy()
+    largest = max((c for c in runs if re.fullmatch(r"pass@\d+", c)), key=lambda c: int(c[5:]))
+    if "decision" in said:
+        last = said["decision"].groupby("family")["predictor"].last()
+        ranked = said["decision"].merge(last.reset_index())[[*RUN, "rank", "p_best", "shortlist"]]
+        runs = runs.merge(ranked, on=RUN, how="left")
+    names = {
+        "run": "run", "pass@1": "Pass@1", largest: f"Pass@{largest[5:]}", "generalization_loss": "loss",
+        "entropy": "entropy", "post_rl": "Pass@1 after RL", "post_rl_sd": "sd of RL seeds", "n_seeds": "RL seeds",
+        "rank": "rank by the advice", "p_best": "chance to be best",
+    }  # fmt: skip
+    table = runs[[c for c in names if c in runs]]
+    table = table.sort_values("post_rl" if runs["post_rl"].notna().any() else "pass@1", ascending=False)
+    shares = [c for c in ("pass@1", largest, "post_rl", "post_rl_sd", "p_best") if c in table]
+    return table.assign(**{c: (100 * table[c]).round(1) for c in shares}).round(3).rename(columns=names)
 
 
 def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
@@ -92,11 +111,14 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
         for name, table in said.items():
             if name != "runs":  # the runs are in results and predictors
                 write_table(table, work.folder / f"{name}.csv")
-        work.finish(figures=redraw(work.folder))
+        drawn = redraw(work.folder)
+        with whole_file(work.folder / "README.md") as temporary:
+            temporary.write_text(f"# Study {study.name}\n\n{answer(said)}\n")
+        work.finish(figures=drawn)
     if not study.is_committed:
         return work.folder
     for path in sorted(work.folder.iterdir()):
-        if path.suffix in (".csv", ".png", ".pdf"):
+        if path.suffix in (".csv", ".png", ".pdf", ".md"):
             with whole_file(study.figures / path.name) as temporary:
                 shutil.copyfile(path, temporary)
     return study.figures

@@ -72,6 +72,7 @@ def train(study: Study, family: str, run: str, chosen: pd.DataFrame, work: Work)
             epochs=epochs,
             folder=work.folder,
             seed=work.seeds["order"],
+            compute=study.params.compute,
         )
         write_table(log, work.folder / "log.csv")
         work.finish(tokens=int(chosen["n_tokens"].sum()) * epochs, final_loss=float(log["loss"].iloc[-1]))

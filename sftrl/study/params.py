@@ -3,10 +3,11 @@
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from sftrl.errors import InputError
-from sftrl.recipes import Checkpoint, Cluster, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
+from sftrl.problems import example_source, problem_source
+from sftrl.recipes import Checkpoint, Cluster, Compute, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
 from sftrl.tables import BASE
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -18,7 +19,9 @@ class Generated(Recipe):
     procedural: Count
 
 
-Source = str | dict[str, Any]  # a name from the tables in `sftrl.problems`, or a mapping that `load_problems` takes
+# A name from the tables in `sftrl.problems`, or a mapping of the keys of a source.
+Problems = Annotated[str | dict[str, Any], AfterValidator(lambda spec: problem_source(spec) and spec)]
+Examples = Annotated[str | dict[str, Any], AfterValidator(lambda spec: example_source(spec) and spec)]
 
 
 class Family(Checkpoint):
@@ -37,9 +40,9 @@ class Family(Checkpoint):
 class Data(Recipe):
     """What is trained on and tested on. Every source is generated maths or a list of published sets."""
 
-    benchmarks: Generated | list[Source]
-    sft: Generated | list[Source] | None = None
-    rl: Generated | list[Source] | None = None
+    benchmarks: Generated | list[Problems]
+    sft: Generated | list[Examples] | None = None
+    rl: Generated | list[Problems] | None = None
     held_out: Count = 256
     prompt: str = "{problem}"
     max_response_tokens: Count | None = None
@@ -137,6 +140,7 @@ class Params(Recipe):
     grpo: Rl | None = None
     evaluation: Evaluation = Evaluation()
     predict: Judging = Judging()
+    compute: Compute = Compute()
     cluster: Cluster = Cluster()
 
     @model_validator(mode="after")

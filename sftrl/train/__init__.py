@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.models import load_tokenizer
+from sftrl.models import context_length, load_tokenizer
 from sftrl.recipes import Checkpoint, Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, launch
 from sftrl.train.pretraining import MuonAdamW, pretrain
@@ -50,9 +50,9 @@ def sft(
     batch = arguments.whole(recipe.batch_size, compute.processes, "sft.batch_size", "compute.processes")
     names = ("sft.batch_size" if compute.processes == 1 else "sft.batch_size / compute.processes", "sft.micro_batch")
     arguments.micro_batch(recipe.micro_batch, batch, 1, names)
-    tokenizer = load_tokenizer(checkpoint.model, checkpoint.revision)
-    room = {"max_length": recipe.max_length, "context": launch.context(checkpoint)}
-    longest = arrow.write_examples(tokenizer, examples, folder / "trainer" / launch.DATA, **room)
+    tokenizer = load_tokenizer(checkpoint)
+    room = {"max_length": recipe.max_length, "context": context_length(checkpoint)}
+    longest = arrow.write_examples(tokenizer, examples, folder / "trainer" / arrow.NAME, **room)
     part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
     job = _job("sft", checkpoint, recipe, seed) | {"epochs": epochs, "rows": len(examples)}
     return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)
@@ -91,9 +91,9 @@ def grpo(
     arguments.micro_batch(recipe.micro_batch, batch, 1, names)
     if len(problems) < recipe.prompts_per_step:
         raise InputError(f"grpo.prompts_per_step: {recipe.prompts_per_step}, and there are {len(problems)} problems")
-    tokenizer = load_tokenizer(checkpoint.model, checkpoint.revision)
-    room = {"max_tokens": recipe.max_tokens, "context": launch.context(checkpoint)}
-    longest = arrow.write_problems(tokenizer, problems, folder / "trainer" / launch.DATA, **room)
+    tokenizer = load_tokenizer(checkpoint)
+    room = {"max_tokens": recipe.max_tokens, "context": context_length(checkpoint)}
+    longest = arrow.write_problems(tokenizer, problems, folder / "trainer" / arrow.NAME, **room)
     part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest + recipe.max_tokens, names)
     passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)
     steps = recipe.steps or passes * (len(problems) // recipe.prompts_per_step)

@@ -8,15 +8,13 @@ import typing
 from pathlib import Path
 
 import torch
-import transformers
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from sftrl.errors import InputError
-from sftrl.recipes import Checkpoint, Grpo, Sft
+from sftrl.recipes import Grpo, Sft
 
 DEVICE_TOKENS = 16_384  # a micro batch's, on a GPU, where the recipe leaves it open (chosen here)
-HALF_STUCK = 0.5  # a bfloat16 run is refused where a step leaves a larger share of weights as they are (chosen here)
 
 
 def micro_batch(given: int | None, batch: int, longest: int, names: tuple[str, str]) -> tuple[int, int]:
@@ -43,6 +41,13 @@ def whole(total: int, part: int, total_name: str, part_name: str) -> int:
     return total // part
 
 
+def resolve(precision: str) -> str:
+    """Return the precision that `auto` means on this machine, or what is given."""
+    if precision == "auto":
+        return "mixed" if torch.cuda.is_available() else "float32"
+    return precision
+
+
 def sft_config(recipe: Sft, *, folder: Path, epochs: int, rows: int, seed: int, layout: tuple[int, int]):
     """Return TRL's `SFTConfig`; `layout` is `micro_batch`'s answer, `rows` the number of examples."""
     from trl import SFTConfig  # seconds to import, so only where it is used
@@ -62,7 +67,7 @@ def sft_config(recipe: Sft, *, folder: Path, epochs: int, rows: int, seed: int, 
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "remove_unused_columns": False,
-        "bf16": _mixed(recipe),
+        "bf16": resolve(recipe.precision) == "mixed",
     }
     return _config(SFTConfig, "sft", settings, recipe.trl, folder)
 
@@ -82,7 +87,7 @@ def grpo_config(recipe: Grpo, *, folder: Path, steps: int, seed: int, layout: tu
         "max_completion_length": recipe.max_tokens,
         "beta": 0.0,
         "seed": seed,
-        "bf16": _mixed(recipe),
+        "bf16": resolve(recipe.precision) == "mixed",
     }
     given = dict(recipe.trl)
     if recipe.rollouts == "transformers":
@@ -147,49 +152,3 @@ def _config(config: type, section: str, settings: dict, given: dict, folder: Pat
         raise InputError(f"{section}: {error}") from None
     made._n_gpu = min(made.n_gpu, 1)  # one process trains on one GPU; several would be DataParallel, a larger batch
     return made
-
-
-# -- precision --------------------------------------------------------------------------------------------------------
-
-
-def resolve(recipe: Sft | Grpo) -> str:
-    """Return the recipe's precision, `auto` settled by the device."""
-    if recipe.precision == "auto":
-        return "mixed" if torch.cuda.is_available() else "float32"
-    return recipe.precision
-
-
-def _mixed(recipe: Sft | Grpo) -> bool:
-    return resolve(recipe) == "mixed"
-
-
-def stored_dtype(checkpoint: Checkpoint, config: transformers.PreTrainedConfig) -> torch.dtype:
-    """Return the dtype that the weights of `checkpoint` have, and so those trained from it: they are saved in it."""
-    name = checkpoint.dtype if checkpoint.dtype != "auto" else config.dtype or "float32"
-    return name if isinstance(name, torch.dtype) else getattr(torch, name)
-
-
-def training_dtype(recipe: Sft | Grpo, stored: torch.dtype) -> torch.dtype:
-    """Return the dtype of the weights while they are trained. Frozen ones, below adapters, need no float32 masters."""
-    precision = resolve(recipe)
-    if precision.startswith("bfloat16"):
-        return torch.bfloat16
-    return stored if precision == "mixed" and recipe.lora is not None else torch.float32
-
-
-def check_moves(model: torch.nn.Module, recipe: Sft | Grpo) -> None:
-    """Raise InputError if bfloat16 weights would not move: Adam's step is about the rate, and rounds to nothing.
-
-    A weight has 8 significant bits, so it keeps its value under a step of less than about 1/512 of it.
-    """
-    if recipe.precision != "bfloat16":
-        return
-    moved = count = 0
-    for weight in (p.detach() for p in model.parameters() if p.requires_grad and p.dtype == torch.bfloat16):
-        moved += int(((weight.float() - recipe.learning_rate * weight.sign()).bfloat16() != weight).sum())
-        count += weight.numel()
-    if count and moved / count < HALF_STUCK:
-        raise InputError(
-            f"precision: in bfloat16 a step at the rate {recipe.learning_rate:g} moves {moved / count:.1%} of the "
-            "weights; 'mixed' keeps them in float32, 'bfloat16-stuck' trains all the same"
-        )

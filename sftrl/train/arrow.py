@@ -14,6 +14,7 @@ from sftrl.files import whole_file
 IGNORED = -100  # the label of a token without a loss, as in torch and transformers
 PROBLEM_COLUMNS = ["prompt", "answer", "answer_type", "choices", "tolerance"]
 ROWS = 1000  # written at once
+NAME = "data.arrow"
 
 
 def write_examples(tokenizer, examples: pd.DataFrame, path: Path, *, max_length: int, context: int | None) -> int:
@@ -78,7 +79,8 @@ def write_problems(tokenizer, problems: pd.DataFrame, path: Path, *, max_tokens:
                 f"context of {context}"
             )
         longest = max(longest, length)
-    data = Dataset.from_list(problems.reindex(columns=PROBLEM_COLUMNS).to_dict("records"))
+    known = problems.reindex(columns=PROBLEM_COLUMNS).astype(object)
+    data = Dataset.from_list(known.where(known.notna(), None).to_dict("records"))
     _write(iter(data), data.features.arrow_schema, path)
     return longest
 

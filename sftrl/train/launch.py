@@ -13,22 +13,15 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoConfig, PreTrainedConfig
 
 from sftrl.errors import InputError
 from sftrl.files import hash_path, read_json, read_table, write_json
-from sftrl.recipes import Checkpoint, Compute
-from sftrl.train import inside
+from sftrl.recipes import Compute
+from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
-DATA = "data.arrow"
 FREE = {"save_minutes"}  # what may change between a stop and going on
-
-
-def context(checkpoint: Checkpoint) -> int | None:
-    """Return the longest sequence that the model was made for, in tokens, if its configuration says so."""
-    config: PreTrainedConfig = AutoConfig.from_pretrained(checkpoint.model, revision=checkpoint.revision)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+DERIVED = {"micro_batch", "parts"}  # follow from others, which are named first
 
 
 def check_compute(compute: Compute) -> None:
@@ -56,7 +49,8 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
         InputError: what is there was trained with other settings.
     """
     place = folder / "trainer"
-    settings = job | {"data": hash_path(place / DATA), "processes": compute.processes, "accelerate": compute.accelerate}
+    machine = {"processes": compute.processes, "accelerate": compute.accelerate}
+    settings = job | machine | {"data": hash_path(place / arrow.NAME)}
     if checkpoints(place) or (place / "log.parquet").exists():
         _compare(read_json(place / "job.json"), settings, place)
     write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes})
@@ -72,7 +66,7 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
 
 def _compare(there: dict, now: dict, place: Path) -> None:
     there, now = _flat(there), _flat(now)
-    for name in sorted(there.keys() | now.keys()):
+    for name in sorted(there.keys() | now.keys(), key=lambda name: (name in DERIVED, name)):
         if there.get(name) != now.get(name) and name not in FREE:
             raise InputError(
                 f"{place}: an unfinished training with {name} = {there.get(name)!r}, now {now.get(name)!r}: "
@@ -98,7 +92,7 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = visible[0]  # several would be DataParallel
     else:
         command += ["accelerate.commands.launch", "--num_machines", "1", "--num_processes", str(compute.processes)]
-        mixed = precision == "mixed" or (precision == "auto" and torch.cuda.is_available())
+        mixed = arguments.resolve(precision) == "mixed"
         command += ["--mixed_precision", "bf16" if mixed else "no", "--dynamo_backend", "no"]
         command += ["--main_process_port", "0"]  # any that is free
         command += ["--config_file", str(_config(compute.accelerate))] if compute.accelerate else ["--multi_gpu"]

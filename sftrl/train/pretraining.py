@@ -70,7 +70,9 @@ def pretrain(
         config = arguments.sft_config(
             as_sft, folder=Path(scratch), epochs=1, rows=len(examples), seed=seed, layout=(recipe.batch_size, 1)
         )
-        trainer = inside.SftTrainer(
+        from sftrl.train.supervised import SftTrainer  # seconds to import
+
+        trainer = SftTrainer(
             model=model,
             args=config,
             train_dataset=arrow.read_examples(tokens, recipe.batch_size, processes=1),

@@ -22,6 +22,7 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 from sftrl.errors import InputError
+from sftrl.recipes import Lora
 
 PROGRESS_SECONDS = 30
 
@@ -39,14 +40,18 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 class Resumable:
-    """Mixed into TRL's trainers, before them. Set before training:
+    """Mixed into TRL's trainers, before them.
 
     Attributes:
+        stored: the dtype that the model is saved in.
+        lora: the adapters' recipe, if there are adapters.
         save_seconds: between two checkpoints; None: none are saved.
         steps_between_saves: checkpoints fall on multiples of it, where no rollouts are waiting to be used.
         epoch_sampler: a sampler whose `epoch` is to be set, if any.
     """
 
+    stored: torch.dtype
+    lora: Lora | None = None
     save_seconds: float | None = None
     steps_between_saves = 1
     epoch_sampler: Sampler | None = None
@@ -124,9 +129,10 @@ class Watch(TrainerCallback):
         if "loss" not in logs:
             return  # the summary at the end
         now, row = time.monotonic(), state.log_history[-1]
+        tokens = logs.get("num_tokens", self.tokens)  # none are new in a second update from the same rollouts
         if self.tokens is not None:
-            row["tokens_per_second"] = (logs["num_tokens"] - self.tokens) / max(now - self.logged, 1e-9)
-        self.logged, self.tokens = now, logs["num_tokens"]
+            row["tokens_per_second"] = (tokens - self.tokens) / max(now - self.logged, 1e-9)
+        self.logged, self.tokens = now, tokens
         if torch.cuda.is_available():
             row["gpu_gigabytes"] = torch.cuda.max_memory_reserved() / 1e9
         first, last = state.global_step == self.first_step + 1, state.global_step == state.max_steps

@@ -8,20 +8,22 @@ microseconds (`compare`); what they are not sure of goes to math-verify in a kil
 decided once. Store `VERIFIER_VERSION` with every grade: the choice of verifier moves scores by points.
 """
 
+import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
 from sftrl.errors import InputError
 from sftrl.verify import pool
-from sftrl.verify.compare import ANSWER_TYPES, compare
-from sftrl.verify.evaluate import kinds, symbols
+from sftrl.verify.exact import ANSWER_TYPES, compare, readings
 from sftrl.verify.extract import extract_answer
-from sftrl.verify.latex import readings
 from sftrl.verify.tokens import clean
+from sftrl.verify.trees import kinds, symbols
+from sftrl.verify.units import read_unit
 
 __all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "forget", "verify", "verify_many"]
 
-VERIFIER_VERSION = "sftrl-1"
+VERIFIER_VERSION = "sftrl-2"
 MAX_ASKED = 20_000  # pairs remembered
 
 Status = Literal["correct", "incorrect", "unparseable_response", "unparseable_gold", "timed_out"]
@@ -84,7 +86,7 @@ def verify_many(
 
     Args:
         responses: what the model wrote, one a pair.
-        golds: gold answers, one a pair.
+        golds: gold answers, one a pair; a number of Python or numpy is taken as it is printed.
         answer_types: `integer number expression tuple set interval equation matrix choice text` or None (inferred
             from the gold answer); one for all pairs, or one a pair.
         choices: the options of a multiple-choice problem, one list (or None) a pair; its gold is the letter.
@@ -94,7 +96,8 @@ def verify_many(
         timeout: seconds that math-verify may take for one pair.
 
     Raises:
-        InputError: if the lengths differ, or an answer type is unknown.
+        InputError: if the lengths differ, an answer type is unknown, a tolerance is negative, or the timeout is not
+            positive and finite.
     """
     n = len(responses)
     if answer_types is None or isinstance(answer_types, str):
@@ -102,15 +105,18 @@ def verify_many(
     answer_types = [kind if isinstance(kind, str) else None for kind in answer_types]  # pandas writes None as NaN
     if choices is None:
         choices = [None] * n
-    tolerances = [tolerance] * n if tolerance is None or isinstance(tolerance, float | int) else tolerance
+    tolerances = [tolerance] * n if tolerance is None or isinstance(tolerance, Real) else tolerance
     given = {"golds": golds, "answer_types": answer_types, "choices": choices, "tolerances": tolerances}
     for name, values in given.items():
         if len(values) != n:
             raise InputError(f"{n} responses, but {len(values)} {name}")
     for kind in set(answer_types) - ANSWER_TYPES - {None}:
         raise InputError(f"answer type {kind!r} is none of {', '.join(sorted(ANSWER_TYPES))}")
-    if timeout <= 0:
-        raise InputError(f"timeout {timeout} is not positive")
+    for allowed in tolerances if tolerances is tolerance else [tolerance]:
+        if allowed is not None and (not isinstance(allowed, Real) or allowed < 0 or allowed == math.inf):
+            raise InputError(f"tolerance {allowed!r} is no relative tolerance: a number of 0 or more")
+    if not 0 < timeout < math.inf:
+        raise InputError(f"timeout {timeout} is no number of seconds above 0")
 
     verdicts: list[Verdict | None] = [None] * n
     decided: dict[tuple, Verdict] = {}
@@ -119,10 +125,12 @@ def verify_many(
     for i, (response, gold, kind, options, allowed) in enumerate(pairs):
         answer = extract_answer(response)
         if not isinstance(gold, str):
-            gold = str(gold) if isinstance(gold, int) or (isinstance(gold, float) and gold == gold) else None
+            gold = _written(gold)
         if options is not None:
             options = None if isinstance(options, float) else tuple(options)
-        key = (gold, answer, kind, options, allowed if allowed == allowed else None)  # pandas writes None as NaN
+        if allowed is not None:  # pandas writes None as NaN
+            allowed = float(allowed) if allowed == allowed else None
+        key = (gold, answer, kind, options, allowed)
         verdict = decided.get(key)
         if verdict is None:
             if key in open_pairs:
@@ -139,6 +147,13 @@ def verify_many(
         for i in open_pairs[key]:
             verdicts[i] = verdict
     return verdicts
+
+
+def _written(gold: object) -> str | None:
+    """A table's number as text, of Python or numpy; None for what is no gold answer, as NaN."""
+    if isinstance(gold, Integral):
+        return str(int(gold))
+    return str(gold) if isinstance(gold, Real) and math.isfinite(gold) else None
 
 
 _asked: dict[tuple, str] = {}  # what math-verify said, so that the same doubtful answer costs once in a whole GRPO run
@@ -158,7 +173,7 @@ def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> list[str
 def forget() -> None:
     """Empty the memory of what was decided before: some 100 MB at most, and what makes a second run fast."""
     _asked.clear()
-    for cache in (compare, readings, symbols, kinds):
+    for cache in (compare, readings, symbols, kinds, read_unit):
         cache.cache_clear()
 
 

@@ -1,9 +1,10 @@
 r"""Find the final answer in a response.
 
-The places where an answer may stand, strongest first: the last complete `\boxed{}`; `<answer>` tags; the last `####`
-line; the last "the answer is ..." or "Answer: ..."; and, where none of these was written, the last formula, number or
-choice letter of the closing lines. Two boxes mean the last one, however close they stand: a correction is not a list.
-A response that breaks off before it answers has no answer. Chosen here.
+The places where an answer may stand, strongest first: the last complete `\boxed{}` or the `answer` field of a JSON
+object, whichever comes later; `<answer>` tags; the last `####` line; the last "the answer is ..." or "Answer: ...";
+and, where none of these was written, the last formula, expression or choice letter of the closing lines. Boxes with
+nothing but "and", "or", a comma or space between them are one list; with words between them the last one counts. A
+response that breaks off before it answers, or in its thoughts, has no answer. Chosen here.
 """
 
 import re
@@ -14,24 +15,41 @@ TAIL = 300  # characters at the end in which an unmarked answer is looked for
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
+_BETWEEN = re.compile(r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\\\|\\q?quad|\b(?:and|or)\b|\\text\s*\{\s*,?\s*(?:and|or)?\s*\})*")
+_FIELD = re.compile(r'nswer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\[([^\[\]{}]*)\]|([-+.\w/]+))', re.DOTALL)
+_FIELD_START = re.compile(r'nswer"\s*:')
+_ESCAPE = re.compile(r'\\(?:\\|"|/|n(?![a-z])|u([0-9a-fA-F]{4}))')
 _TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
-_KEYWORDS = ("answer", "option", "choice")
+_KEYWORDS = ("nswer", "ption", "hoice")
 _PHRASE = re.compile(
     r"(?:(?:answers?|option|choice)(?:\s+choice)?[*_]*\s+(?:is|are|was|would\s+be|should\s+be|equals)\b|answers?[*_]*\s*[:=])"
     r"[*_]*\s*:?\s*",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"A[*_]*\s*:[*_]*\s*")
+_CHINESE = re.compile(r"答案(?:是|为|：|:)\s*")
 _OPENERS = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
 _JOINER = re.compile(r"\s*(?:,\s*(?:and|or)?|and|or)\s*(?=\$|\\\()")
+_POINTER = re.compile(r"(?:given |shown |as )?(?:below|follows|the following|here)[.:]*(?=\n|$)", re.IGNORECASE)
+_FENCE = re.compile(r"```[a-z]*")
+# An expression in prose: pieces that touch, joined by signs; two numbers apart are two expressions.
 _NUMBER = (
-    r"[-+−]?[$€£]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+(?=[^\d.]|\.(?!\d)|$)|\d*\.\d+)(?:e[-+]?\d+)?(?:\s*/\s*\d+)?\s*%?"
+    r"(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
 )
-_LAST_NUMBER = re.compile(rf"(?<![\w.]){_NUMBER}")
-_LEADING = re.compile(rf"\s*(\([A-J]\)|[B-HJ](?![\w'’])|{_NUMBER})")
+_PIECE = rf"(?:{_NUMBER}|\\[A-Za-z]+|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’])|[πθ∞√|!%°²³{{}}()\[\]^_]|\\?[$€£](?=\.?\d))"
+_SIGN = r"(?:[-+−±*/×÷·=<>≤≥≠≈∈∪∩]|\\(?:times|cdot|pm|div|leq?|geq?|approx)\b)"
+_JOIN = rf"(?:\s*{_SIGN}+\s*|:|\s:\s|,\s*|\s(?:and|or)\s(?=[-−$\\\d]|[A-Za-z]\s?=))"
+_EXPRESSION = re.compile(rf"(?:(?<![\w)])[-+−])?{_PIECE}+(?:{_JOIN}[-+−]?{_PIECE}+)*")
+_CHANGED = re.compile(  # words that make a number another one
+    r"\s*(?:(?:\\text\{)?\s*(?:percent|(?:hundred|thousand|dozen|score|lakh|crore|\w*illion|hal(?:f|ve)|third|quarter"
+    r"|\w{3,}th)s?)\b\}?|[KkMB]\b(?!\w))"
+)
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_LETTER = re.compile(r"\(([A-J])\)|(?<![\w'’])([B-HJ])(?![\w'’])")
-_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|[*_)\"]*$)", re.MULTILINE)
+_CHOICE = re.compile(r"\(([A-J])\)|(?<![A-Za-z0-9'’])([B-HJ])(?![A-Za-z0-9'’])")
+_CLAUSE_END = re.compile(
+    r"[;，；]|,(?!\d{3})(?=\s+[a-z]{2})|\s(?:because|since|as|but|not|instead|rather|where|which)\b"
+)
+_SENTENCE_END = re.compile(r"\n|。|[.!?](?=\s|[*_)\"]*$)", re.MULTILINE)
 # What cannot end an English sentence: after one of these the response was cut off.
 _OPEN_SIGNS = frozenset("-+=*/^<>,:;({[\\&×·")
 _CONNECTIVES = (
@@ -45,22 +63,25 @@ def extract_answer(response: str) -> str | None:
     r"""Return the final answer as written, or None if there is none.
 
     Args:
-        response: what the model wrote. Anything before `</think>` is not part of the answer.
+        response: what the model wrote. Anything before `</think>` is not part of the answer, nor is a thought that
+            was cut off.
     """
     if not isinstance(response, str):
         return None
-    last = response.rfind("\\boxed")
-    if last >= 0:  # nearly every response: the end is looked at, and no more
-        inside = _box_content(response, last + len("\\boxed"))
-        if inside and response.find("</think>", last) < 0:
-            return inside
-    if "</think>" in response:
-        response = response[response.rfind("</think>") + 8 :]
-    boxed = _last_box(response)
-    if boxed is not None:
-        return boxed
-    if "<think>" in response or "\\boxed{" in response[-MAX_LENGTH:]:  # cut off in its thoughts, or in its box
-        return None
+    if "think>" in response:
+        response = response[response.rfind("</think>") + 8 :] if "</think>" in response else response
+        response = response.partition("<think>")[0]
+    box = response.rfind("\\boxed")
+    field = response.rfind('nswer"')
+    if field > box and _FIELD_START.match(response, field):
+        match = _FIELD.match(response, field)
+        return _json_value(match) if match else None
+    if box >= 0 or "\\fbox" in response:
+        boxed = _last_boxes(response)
+        if boxed is not None:
+            return boxed
+        if "\\boxed{" in response[-MAX_LENGTH:]:  # cut off in its box
+            return None
     if "<answer>" in response:
         match = _TAGGED.match(response, response.rfind("<answer>"))
         if match and match[1].strip():
@@ -72,41 +93,69 @@ def extract_answer(response: str) -> str | None:
     return _after_phrase(response) or _closing(response)
 
 
-def _last_box(response: str) -> str | None:
-    """The content of the last box that is closed and not empty."""
+# -- boxes and fields
+
+
+def _last_boxes(response: str) -> str | None:
+    """The last box that is closed and not empty, with the boxes before it that stand in one list with it."""
     command = "\\boxed" if "\\boxed" in response else "\\fbox"
-    end = len(response)
+    found: list[str] = []
+    end = begin = len(response)
     for _ in range(MAX_BOXES):
         start = response.rfind(command, 0, end)
         if start < 0:
-            return None
-        inside = _box_content(response, start + len(command))
+            break
+        inside, after = _box_content(response, start + len(command))
+        if found:
+            between = response[after:begin] if begin - after < 40 else "apart"
+            if not inside or after > begin or not _BETWEEN.fullmatch(between):
+                break
         if inside:
-            return inside
+            begin = start
+            if inside not in found:
+                found.append(inside)
         end = start
-    return None
+    return ", ".join(reversed(found)) or None
 
 
-def _box_content(response: str, start: int) -> str | None:
+def _box_content(response: str, start: int) -> tuple[str | None, int]:
+    """What stands in a box, and where the box ends; None if it is not closed."""
     if response.startswith("{", start):
         end = response.find("}", start, start + MAX_LENGTH)
         inside = response[start + 1 : end]
         if end > 0 and "{" not in inside and "\\" not in inside:  # nothing nested, nothing escaped
-            return inside.strip()
+            return inside.strip(), end + 1
     window = response[start : start + MAX_LENGTH + 2].lstrip()
     if not window.startswith("{"):  # `\boxed 5`: one token
         match = _TOKEN.match(window)
-        return match[0] if match else None
-    window = window[1:]
-    depth = 1
+        return (match[0], start + 1 + match.end()) if match else (None, start)
+    depth = 0
     for match in _BRACE.finditer(window):
-        if match[0] == "{":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return window[: match.start()].strip()
-    return None
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth == 0:
+            return window[1 : match.start()].strip(), response.index("{", start) + match.end()
+    return None, start
+
+
+def _json_value(match: re.Match) -> str | None:
+    """The text of a JSON field, with the backslashes of LaTeX however the model escaped them."""
+    text, items, plain = match.groups()
+    if text is None:
+        value = plain if items is None else items.replace('"', "")
+        return None if value in ("null", "None") else value.strip()[:MAX_LENGTH] or None
+    value = _ESCAPE.sub(_unescaped, text).strip() if "\\" in text else text.strip()
+    if "\\boxed" in value:
+        return _last_boxes(value) or value[:MAX_LENGTH]
+    if value.count(" ") > 5 and "\\" not in value and not value[0].isdigit():  # a sentence
+        return _after_phrase(value) or _closing(value) or value[:MAX_LENGTH]
+    return value[:MAX_LENGTH] or None
+
+
+def _unescaped(match: re.Match) -> str:
+    return chr(int(match[1], 16)) if match[1] else {r"\n": "\n"}.get(match[0], match[0][1])
+
+
+# -- phrases
 
 
 def _after_phrase(response: str) -> str | None:
@@ -114,7 +163,9 @@ def _after_phrase(response: str) -> str | None:
     found = _last_phrase(response)
     if found is None:
         return None
-    rest = response[found : found + MAX_LENGTH].lstrip("*_ \t\n")
+    rest = _FENCE.sub("", response[found : found + MAX_LENGTH]).lstrip("*_`~ \t\n")
+    if pointer := _POINTER.match(rest):  # "The answer is below."
+        rest = rest[pointer.end() :].lstrip("*_ \t\n")
     formulas = []
     while opener := next((opener for opener in _OPENERS if rest.startswith(opener)), None):
         closer = _OPENERS[opener]
@@ -132,31 +183,38 @@ def _after_phrase(response: str) -> str | None:
     if formulas:
         return ", ".join(formulas) or None
     end = _SENTENCE_END.search(rest)
-    sentence = rest[: end.start()] if end else rest
-    sentence = sentence.strip(' \t*_`"')
-    if len(sentence.split()) <= 4 and not _is_cut_off(sentence):
+    sentence = (rest[: end.start()] if end else rest).strip(' \t*_`"')
+    if end and sentence.startswith("not "):
+        return _closing(rest[end.end() :])
+    if len(sentence.split()) <= 4 and not _is_cut_off(sentence) and not _CLAUSE_END.search(sentence):
         return sentence or None
-    leading = _LEADING.match(sentence)
+    leading = re.match(r"\s*(\([A-J]\)|[B-HJ](?![\w'’]))", sentence)
     if leading:
-        return leading[1].strip()
-    return _closing(sentence)
+        return leading[1]
+    clause = _CLAUSE_END.split(sentence, maxsplit=1)[0]
+    if leading := _EXPRESSION.match(clause):
+        return _with_change(clause, leading)
+    return _closing(clause) or _closing(sentence)
 
 
 def _last_phrase(response: str) -> int | None:
     """Where the last "the answer is" ends. Plain searches first: a regular expression over a whole response is slow."""
     found = -1
-    lower = response.lower()
     for keyword in _KEYWORDS:
-        at = len(lower)
+        at = len(response)
         for _ in range(MAX_BOXES):
-            at = lower.rfind(keyword, 0, at)
-            if at < found or at < 0:
+            at = response.rfind(keyword, 0, at)
+            if at <= found:
                 break
-            if match := _PHRASE.match(response, at):
+            if match := _PHRASE.match(response, at - 1):
                 found = match.end()
                 break
+    if "ANSWER" in response and (match := _PHRASE.match(response, response.rfind("ANSWER"))):
+        found = max(found, match.end())
     at = response.rfind("A:")
     if at > found and (at == 0 or response[at - 1] == "\n") and (match := _LABEL.match(response, at)):
+        found = match.end()
+    if not response.isascii() and (match := _CHINESE.search(response, max(found, response.rfind("答案")))):
         found = match.end()
     return found if found >= 0 else None
 
@@ -166,18 +224,38 @@ def _is_cut_off(text: str) -> bool:
     return text[-1:] in _OPEN_SIGNS or (word.lower() in _OPEN_WORDS and word != "A")  # A may be the choice
 
 
+# -- no marker at all
+
+
 def _closing(response: str) -> str | None:
-    """The last formula, number or choice letter of the closing lines, unless the response was cut off there."""
+    """The last formula, expression or choice letter of the closing lines, unless the response was cut off there."""
     tail = response[-TAIL:].rstrip()
     tail = tail[tail.rfind("\n\n") + 1 :].strip()
-    bare = tail.rstrip("*_ ")
+    bare = tail.rstrip("*_` ")
     if not bare or _is_cut_off(bare):
         return None
-    formula = next(iter([*_FORMULA.finditer(tail)][-1:]), None)
-    number = next(iter([*_LAST_NUMBER.finditer(tail)][-1:]), None)
-    if formula and not (number and number.start() >= formula.end()):
+    if "<<" in tail:  # GSM8K's calculator notes
+        tail = re.sub(r"<<[^<>]*>>", "", tail)
+    found = formula = None
+    if "$" in tail or "\\" in tail:
+        formula = next(iter([*_FORMULA.finditer(tail)][-1:]), None)
+    start = formula.end() if formula else 0
+    for line in reversed(tail[start:].split("\n")):
+        found = next((m for m in reversed([*_EXPRESSION.finditer(line)]) if any(map(str.isdigit, m[0]))), None)
+        if found:
+            return _with_change(line, found)
+    if formula:
         return next(group for group in formula.groups() if group).strip().rstrip(".,") or None
-    if number:
-        return number[0].strip()
-    letters = _LETTER.findall(tail) or re.findall(r"^(A)[).]?$()", tail)
+    letters = _CHOICE.findall(tail) or re.findall(r"^(A)[).]?$()", tail)
     return "".join(letters[-1]) if letters else None
+
+
+def _with_change(line: str, match: re.Match) -> str:
+    """An expression without what leads to it (`5 + 4 = 9` is 9), with a word that changes its value (`5 million`)."""
+    text = match[0]
+    changed = _CHANGED.match(line, match.end())
+    if text.count("=") == 1 or ("=" in text and " or " not in text and " and " not in text and "," not in text):
+        text = text[text.rfind("=") + 1 :]
+    lacking = sum(map(text.count, ")]}")) - sum(map(text.count, "([{"))  # a bracket of the prose
+    text = text.rstrip(")]}") if lacking > 0 else text.lstrip("([{") if lacking < 0 else text
+    return (text + (changed[0] if changed else "")).strip()

@@ -7,9 +7,11 @@ normal form is needed: collect the endpoints, and ask both sets about each and a
 import functools
 import itertools
 
-from sftrl.verify.evaluate import CLOSE, NoValue, numeric, symbols
+from sftrl.verify.scalars import CLOSE
+from sftrl.verify.trees import INFINITY, NEGATIVE, symbols, times
+from sftrl.verify.values import NoValue, numeric
 
-_INFINITE = {("inf",): 1, ("*", (("num", -1), ("inf",))): -1}
+_INFINITE = {INFINITY: 1, times(NEGATIVE, INFINITY): -1}
 
 
 def is_real_set(tree: tuple) -> bool:

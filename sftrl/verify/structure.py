@@ -5,17 +5,20 @@ Three answers: True and False where sure, None where not (the next layer is aske
 * A bare list is unordered (`1, -2`), a tuple ordered; a tuple and a bare list are compared in order.
 * `(1, 2)` and `[1, 2]` differ, as intervals do, unless the answer type is `tuple`; with three or more items, or with a
   vector on the other side, brackets say nothing.
-* `x = 5` and `5` are the same answer; `x = 5` and `y = 5` are two lines. An equation may be multiplied by a constant.
+* `x = 5` and `5` are the same answer; `x = 5` and `y = 5` are not.
+* An equation may be rearranged, unless the gold is solved for its variable: `x^2 - 9x + 18 = 0` is not `x = 6`.
 """
 
 from fractions import Fraction
 
-from sftrl.verify.evaluate import NoValue, TooLarge, proportional, same_zeros, symbols
+from sftrl.verify.scalars import equal, proportional, same_zeros
 from sftrl.verify.sets import is_real_set, same_set
-from sftrl.verify.units import same_quantity, within
+from sftrl.verify.tokens import SYMBOLS
+from sftrl.verify.trees import INFINITY, expanded, kinds, less, renamed, symbols, times, variables
+from sftrl.verify.units import split_unit, unit_factors
+from sftrl.verify.values import NoValue, TooLarge, exact, numeric
 
 _NO_SETS = {"num", "sym", "+", "*", "/", "^", "fn", "unit", "list", "matrix", "ratio", "base"}
-_COORDINATES = {"x", "y", "z"}
 ROUNDING = 0.02  # relative; a rounded value written after an exact one must be this close
 MAX_SET = 40  # items of a set: each is compared with each
 
@@ -23,55 +26,32 @@ MAX_SET = 40  # items of a set: each is compared with each
 def same(gold: tuple, answer: tuple, kind: str | None = None, tolerance: float | None = None) -> bool | None:
     """Compare gold and answer trees; `kind` is the answer type. Raises TooLarge if a value is out of bounds."""
     try:
-        return _same(_expand(gold), _expand(answer), kind, tolerance, False)
+        found = _same(expanded(gold), expanded(answer), kind, tolerance)
     except TooLarge:
         raise
     except (NoValue, RecursionError):
-        return None
+        found = None
+    return False if found is None and variables(answer) and not variables(gold) else found  # u(t, x) is not 0
 
 
-def _expand(tree: tuple) -> tuple:
-    """`a \\pm b` is the list of its two readings, inside a list or braces too. All signs of one answer go together."""
-    if tree[0] == "list" or (tree[0] == "group" and tree[1] == "{}"):
-        items = tree[1] if tree[0] == "list" else tree[2]
-        flat = []
-        for item in items:
-            item = _expand(item)
-            flat += item[1] if item[0] == "list" else [item]
-        return ("list", tuple(flat), tree[2]) if tree[0] == "list" else ("group", "{}", tuple(flat))
-    if not _has_sign(tree):
-        return tree
-    return ("list", (_signed(tree, True), _signed(tree, False)), "or")
-
-
-def _has_sign(tree: tuple) -> bool:
-    return bool(tree) and (tree[0] == "pm" or any(isinstance(part, tuple) and _has_sign(part) for part in tree))
-
-
-def _signed(tree: tuple, up: bool) -> tuple:
-    if tree and tree[0] == "pm":
-        term = _signed(tree[2], up)
-        return term if (tree[1] == r"\pm") == up else ("*", (("num", Fraction(-1)), term))
-    return tuple(_signed(part, up) if isinstance(part, tuple) else part for part in tree)
-
-
-def _same(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None, strict: bool) -> bool | None:
+def _same(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None, strict: bool = False) -> bool | None:
+    """As `same`; `strict` inside of a list, where names tell the items apart."""
     if gold == answer:
         return True
     if kind == "interval" or is_real_set(gold) or is_real_set(answer):
         return _same_sets(gold, answer, kind, tolerance)
     gold, answer = _without_in(gold), _without_in(answer)
     if "rel" in (gold[0], answer[0]) and "list" not in (gold[0], answer[0]):
-        return _same_relation(gold, answer, tolerance, strict)
+        return _same_relation(gold, answer, kind, tolerance, strict)
     if "ratio" in (gold[0], answer[0]):
         return _same_ratio(gold, answer)
-    if "base" in (gold[0], answer[0]):
+    if "base" in kinds(gold) | kinds(answer):
         return False  # equal ones are equal trees: another base is another numeral, and no base is another number
     if {gold[0], answer[0]} & {"group", "list", "matrix"}:
         return _same_collection(gold, answer, kind, tolerance)
-    if ("inf",) in (gold, answer):
+    if INFINITY in (gold, answer):
         return False
-    return same_quantity(gold, answer, tolerance)
+    return _same_quantity(gold, answer, tolerance)
 
 
 def _same_sets(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None) -> bool | None:
@@ -84,7 +64,7 @@ def _same_sets(gold: tuple, answer: tuple, kind: str | None, tolerance: float | 
     if gold[0] == answer[0] == "group" and gold[1] == answer[1] and len(gold[2]) == len(answer[2]):
         return _in_order(gold[2], answer[2], tolerance)
     if gold[0] == answer[0] == "union" and all(g[0] == a[0] for g, a in zip(gold[1:], answer[1:], strict=True)):
-        return _all([_same(g, a, kind, tolerance, False) for g, a in zip(gold[1:], answer[1:], strict=True)]) or None
+        return _all([_same(g, a, kind, tolerance) for g, a in zip(gold[1:], answer[1:], strict=True)]) or None
     if gold[0] == answer[0] == "list":
         return _unordered(gold[1], answer[1], tolerance)
     return False if {gold[0], answer[0]} & _NO_SETS else None
@@ -92,6 +72,60 @@ def _same_sets(gold: tuple, answer: tuple, kind: str | None, tolerance: float | 
 
 def _without_in(tree: tuple) -> tuple:
     return tree[1][1] if tree[0] == "rel" and tree[2] == (r"\in",) else tree
+
+
+# -- quantities
+
+
+def _same_quantity(gold: tuple, answer: tuple, tolerance: float | None) -> bool | None:
+    """Compare two scalars with or without units. Raises NoValue if one of them is no scalar."""
+    (gold, gold_unit), (answer, answer_unit) = split_unit(gold), split_unit(answer)
+    share = _is_share(gold)
+    found: bool | None = False
+    for factor in unit_factors(gold_unit, answer_unit, share, "pi" in symbols(gold), "pi" in symbols(answer)):
+        scaled = answer if factor == ("num", Fraction(1)) else times(answer, factor)
+        same = _within(gold, scaled, tolerance) or equal(gold, scaled)
+        if same:
+            return True
+        found = None if same is None else found
+    return found
+
+
+def _is_share(tree: tuple) -> bool:
+    """A proper fraction, which is no number of percent."""
+    try:
+        value = exact(tree, {})
+    except NoValue:
+        return False
+    return abs(value) < 1 and value.denominator != 1
+
+
+def _within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
+    """Say whether two constants differ by no more than a relative tolerance; None allows nothing."""
+    if tolerance is None:
+        return False
+    try:
+        gold, answer = numeric(split_unit(gold)[0], {}), numeric(split_unit(answer)[0], {})
+    except NoValue:
+        return False
+    return bool(abs(answer - gold) <= tolerance * abs(gold))
+
+
+def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
+    """1:2 = 2:4, and 1:2 = 1/2."""
+    parts = [tree[1] if tree[0] == "ratio" else _as_ratio(tree) for tree in (gold, answer)]
+    if len(parts[0]) != len(parts[1]):
+        return False
+    if ("num", Fraction(0)) in parts[0] + parts[1]:  # a time of day, as 8:00
+        return _in_order(*parts, None)
+    (first, *rest), (other_first, *others) = parts
+    return _all(
+        [_same_quantity(("*", (g, other_first)), ("*", (a, first)), None) for g, a in zip(rest, others, strict=True)]
+    )
+
+
+def _as_ratio(tree: tuple) -> tuple:
+    return tree[1:] if tree[0] == "/" else (tree, ("num", Fraction(1)))
 
 
 # -- relations
@@ -103,7 +137,7 @@ def _assignment(tree: tuple) -> tuple[tuple, tuple] | None:
     if any(sign != "=" for sign in signs):
         return None
     for name, value in ((sides[0], sides[-1]), (sides[-1], sides[0])):
-        if name is not value and _is_name(name) and not ({_head(name)} & symbols(value)):
+        if _is_name(name) and not ({_head(name)} & symbols(value)):
             return name, value
     return None
 
@@ -111,70 +145,91 @@ def _assignment(tree: tuple) -> tuple[tuple, tuple] | None:
 def _is_name(tree: tuple) -> bool:
     if tree[0] == "sym":
         return True
-    return tree[0] == "*" and all(part[0] in ("sym", "group") for part in tree[1]) and tree[1][0][0] == "sym"
+    return tree[0] == "*" and tree[1][0][0] == "sym" and all(part[0] in ("sym", "group", "num") for part in tree[1])
 
 
 def _head(name: tuple) -> str:
     return name[1] if name[0] == "sym" else name[1][0][1]
 
 
-def _same_relation(gold: tuple, answer: tuple, tolerance: float | None, strict: bool) -> bool | None:
-    if answer[0] == "rel" and r"\approx" in answer[2]:
-        value, rounded = _last_exact(answer), answer[1][-1]
-        if not within(value, rounded, ROUNDING):
-            return False  # 2/3 = 1.67 is not 2/3
-        return _any([_same(gold, side, None, tolerance, strict) for side in (value, rounded)])
+def _same_relation(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None, strict: bool) -> bool | None:
+    for tree, other in ((gold, answer), (answer, gold)):
+        if tree[0] == "rel" and r"\approx" in tree[2]:
+            return _same_rounded(tree, other, tolerance, strict, turned=tree is answer)
     if gold[0] != "rel":
         found = _assignment(answer)
         value = found[1] if found else answer[1][-1]
-        if not all(_same(value, side, None, None, False) for side in answer[1] if not symbols(side)):
+        if not all(_same(value, side, None, None) for side in answer[1] if not symbols(side)):
             return False  # 7 = 5 is not 5
-        return _same(gold, value, None, tolerance, False)
-    if r"\approx" in gold[2]:
-        return _any([_same(side, answer, None, tolerance, strict) for side in gold[1]])
+        if not found and variables(value) & variables(*answer[1][:-1]):
+            return False  # x = 2x - 5 is still to be solved
+        return _same(gold, value, None, tolerance)
     if not symbols(gold):
-        return _same(gold[1][-1], answer, None, tolerance, False)
+        return _same(gold[1][-1], answer, None, tolerance)
     named = _assignment(gold)
     if answer[0] != "rel":
-        return _same(named[1], answer, None, tolerance, False) if named else None
+        return _same(named[1], answer, None, tolerance) if named else False
     other = _assignment(answer)
     if named and other:
-        (gold_name, gold_value), (name, value) = named, other
-        if gold_name == name:
-            return _same(gold_value, value, None, tolerance, False)
-        if gold_name[0] == name[0] == "*" and len(gold_name[1]) == len(name[1]) == 2:  # f(x) = 2x, g(t) = 2t
-            if strict and gold_name[1][0] != name[1][0]:
-                return False
-            if name[1][1] != gold_name[1][1] and symbols(gold_name[1][1]) & symbols(value):
-                return False
-            return _same(gold_value, _renamed(value, name[1][1], gold_name[1][1]), None, tolerance, False)
-        equal_values = _same(gold_value, value, None, tolerance, False)
-        if equal_values is not False:
-            lines = {_head(gold_name), _head(name)} <= _COORDINATES and gold_name[0] == name[0] == "sym"
-            return False if lines or strict else equal_values
-    if len(gold[1]) == len(answer[1]) == 2 and gold[2] == answer[2] == ("=",):
-        found = same_zeros(_difference(gold), _difference(answer))
-        return False if found is None and named and other else found
-    return None
+        found = _same_assignment(named, other, tolerance, strict)
+        if found is not None:
+            return found
+    solved = named and named[0][0] == "sym" and not variables(named[1])
+    if len(gold[1]) != 2 or len(answer[1]) != 2 or gold[2] != ("=",) or answer[2] != ("=",):
+        return False
+    if solved and kind != "equation":
+        return False  # an equation that is still to be solved
+    first, second = less(*gold[1]), less(*answer[1])
+    if same_zeros(first, second):
+        return True
+    return _any([_same_or_none(first, turned) for turned in (second, less(*answer[1][::-1]))])
 
 
-def _last_exact(relation: tuple) -> tuple:
-    return relation[1][relation[2].index(r"\approx")]
+def _same_or_none(gold: tuple, answer: tuple) -> bool | None:
+    try:
+        return equal(gold, answer)
+    except NoValue:
+        return False
 
 
-def _any(found: list[bool | None]) -> bool | None:
-    return True if True in found else (None if None in found else False)
+def _same_rounded(tree: tuple, other: tuple, tolerance: float | None, strict: bool, turned: bool) -> bool | None:
+    """`x = 2/3 \\approx 0.67` is 2/3, and 0.67; the two must agree: `2/3 \\approx 1.67` is neither."""
+    value, rounded = tree[1][tree[2].index(r"\approx")], tree[1][-1]
+    values = [rounded] if variables(value) else [value, rounded]
+    if len(values) == 2 and not _within(value, rounded, ROUNDING):
+        return False
+    return _any(
+        [
+            _same(other, side, None, tolerance, strict) if turned else _same(side, other, None, tolerance, strict)
+            for side in values
+        ]
+    )
 
 
-def _renamed(tree: tuple, old: tuple, new: tuple) -> tuple:
-    if tree == old:
-        return new
-    return tuple(_renamed(part, old, new) if isinstance(part, tuple) else part for part in tree)
+def _same_assignment(gold: tuple, answer: tuple, tolerance: float | None, strict: bool) -> bool | None:
+    """Compare two (name, value) pairs; None where other names may hide an equation rearranged."""
+    (gold_name, gold_value), (name, value) = gold, answer
+    if gold_name == name or (gold_name[0] == name[0] == "sym" and not strict and _shortened(gold_name[1], name[1])):
+        return _same(gold_value, value, None, tolerance)
+    if gold_name[0] == name[0] == "*" and len(gold_name[1]) == len(name[1]) == 2:  # f(x) = 2x, g(t) = 2t
+        if strict and gold_name[1][0] != name[1][0]:
+            return False
+        if name[1][1] != gold_name[1][1] and symbols(gold_name[1][1]) & symbols(value):
+            return False
+        return _same(gold_value, renamed(value, name[1][1], gold_name[1][1]), None, tolerance)
+    if gold_name[0] == name[0] == "sym" and not (_is_word(gold_name[1]) or _is_word(name[1])):
+        return None if variables(gold_value) or variables(value) else False  # x = 5, y = 5
+    return False if strict else _same(gold_value, value, None, tolerance) or None
 
 
-def _difference(relation: tuple) -> tuple:
-    left, right = relation[1]
-    return ("+", (left, ("*", (("num", Fraction(-1)), right))))
+def _is_word(name: str) -> bool:
+    """`Volume` may be what `V` stands for."""
+    return len(name) > 2 and name.isalpha() and name not in SYMBOLS
+
+
+def _shortened(first: str, second: str) -> bool:
+    """`m` is short for `m_{max}`."""
+    return first.partition("_")[0] == second or second.partition("_")[0] == first
 
 
 def _same_inequality(gold: tuple, answer: tuple) -> bool | None:
@@ -182,7 +237,7 @@ def _same_inequality(gold: tuple, answer: tuple) -> bool | None:
         return None
     turned = {">": "<", ">=": "<="}
     signs = [turned.get(tree[2][0], tree[2][0]) for tree in (gold, answer)]
-    ratio = proportional(_difference(gold), _difference(answer))
+    ratio = proportional(exact, less(*gold[1]), less(*answer[1]))
     if ratio is None or signs[0] != signs[1]:
         return None
     if signs[0] in ("=", "!="):
@@ -197,24 +252,21 @@ def _same_inequality(gold: tuple, answer: tuple) -> bool | None:
 def _same_collection(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None) -> bool | None:
     if gold[0] == "matrix" or answer[0] == "matrix":
         gold_rows, rows = _rows(gold), _rows(answer)
-        if gold[0] == answer[0] or (len(gold_rows) > 1 and len(gold_rows[0]) > 1):
-            if len(gold_rows) != len(rows) or len(gold_rows[0]) != len(rows[0]):
-                return False
-            return _in_order(sum(gold_rows, ()), sum(rows, ()), tolerance)
-        if min(len(rows), len(rows[0])) > 1:
+        shapes = [(len(each), len(each[0])) for each in (gold_rows, rows)]
+        if shapes[0] != shapes[1] and (gold[0] == answer[0] or min(shapes[0]) > 1 or min(shapes[1]) > 1):
             return False
-        return _in_order(sum(gold_rows, ()), sum(rows, ()), tolerance)  # a vector, written as column, row or tuple
+        return _in_order(sum(gold_rows, ()), sum(rows, ()), tolerance)  # a vector is a column, a row or a tuple
     gold_items, items = _items(gold), _items(answer)
     if kind == "set" or "{}" in (gold[1], answer[1]):
-        return _unordered(gold_items, items, tolerance, distinct=True)
+        return _unordered(_distinct(gold_items), _distinct(items), tolerance)
     if kind == "tuple":
         return _in_order(gold_items, items, tolerance)
+    if gold[0] == "list" and gold[2] == "or" and answer[0] != "list" and len(_distinct(gold_items)) == 1:
+        return _same(gold_items[0], answer, kind, tolerance)  # 0.5 or 1/2
     if gold[0] == "list" and answer[0] != "group":
         return _unordered(gold_items, items, tolerance)
     if gold[0] == answer[0] == "group" and len(gold_items) == len(items) == 2 and gold[1] != answer[1]:
         return False  # (0, 9) is not [0, 9)
-    if gold[0] == "group" and len(gold_items) > 1 and len(items) == 1 and answer[0] == "list":
-        return False
     return _in_order(gold_items, items, tolerance)
 
 
@@ -241,15 +293,17 @@ def _all(found: list[bool | None]) -> bool | None:
     return None if None in found else True
 
 
+def _any(found: list[bool | None]) -> bool | None:
+    return True if True in found else (None if None in found else False)
+
+
 def _in_order(golds: tuple, answers: tuple, tolerance: float | None) -> bool | None:
     if len(golds) != len(answers):
         return False
     return _all([_item(g, a, tolerance) for g, a in zip(golds, answers, strict=True)])
 
 
-def _unordered(golds: tuple, answers: tuple, tolerance: float | None, distinct: bool = False) -> bool | None:
-    if distinct:
-        golds, answers = _distinct(golds), _distinct(answers)
+def _unordered(golds: tuple, answers: tuple, tolerance: float | None) -> bool | None:
     if len(golds) != len(answers):
         return False
     left = list(answers)
@@ -282,20 +336,3 @@ def _item(gold: tuple, answer: tuple, tolerance: float | None, strict: bool = Fa
         raise
     except NoValue:
         return None
-
-
-def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
-    """1:2 = 2:4, and 1:2 = 1/2."""
-    parts = [tree[1] if tree[0] == "ratio" else _as_ratio(tree) for tree in (gold, answer)]
-    if len(parts[0]) != len(parts[1]):
-        return False
-    if ("num", Fraction(0)) in parts[0] + parts[1]:  # a time of day, as 8:00
-        return _in_order(*parts, None)
-    (first, *rest), (other_first, *others) = parts
-    return _all(
-        [same_quantity(("*", (g, other_first)), ("*", (a, first)), None) for g, a in zip(rest, others, strict=True)]
-    )
-
-
-def _as_ratio(tree: tuple) -> tuple:
-    return tree[1:] if tree[0] == "/" else (tree, ("num", Fraction(1)))

@@ -1,12 +1,14 @@
-r"""Cut an answer into tokens: numbers, symbols, functions, words, commands and signs, in one spelling each.
+r"""Cut an answer into tokens: numbers, symbols, functions, words and signs, in one spelling each.
 
-The vocabulary lives here: what is spacing, what a function, which words can be a unit and which cannot. A run of
-letters is a word if it is long or known, else a product of variables.
+The vocabulary lives here: what is spacing or dress, what a function, which letters are words. A run of letters is a
+word if it is long or known, else a product of variables.
 """
 
 import re
 import unicodedata
 from fractions import Fraction
+
+from sftrl.verify.units import UNIT_WORDS, names
 
 MAX_TOKENS = 400
 MAX_DIGITS = 400  # of a number: int() of more is slow, and no answer has them
@@ -16,24 +18,29 @@ class Unreadable(ValueError):
     """Not in the grammar: nothing is said about the answer."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ",
     "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "°": r"^\circ ", "√": " sqrt ",
     "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ",
-    "β": r"\beta ", "λ": r"\lambda ", "’": "'", "′": "'", "²": "^2", "³": "^3", "½": r"\frac12 ", "¼": r"\frac14 ",
-    "¾": r"\frac34 ", "€": r"\$", "£": r"\$", "¢": r"\text{ cents}", "\u00a0": " ", "…": r"\ldots ",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "\t": " ", "\n": " ",
+    "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "’": "'", "′": "'", "²": "^2", "³": "^3", "½": r"\frac12 ",
+    "¼": r"\frac14 ", "¾": r"\frac34 ", "€": r"\$", "£": r"\$", "¢": r"\text{ cents}", "\u00a0": " ", "…": r"\ldots ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "，": ",", "✓": " ", "✔": " ", "✅": " ",
+    "\t": " ", "\n": " ",
 }  # fmt: skip
 _SPACING = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|quad|qquad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null)"
-    r"(?![A-Za-z])\.?|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
+    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|square|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
+    r"|(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\})(?![A-Za-z])\.?"
+    r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )
+_ALIGNED = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 _THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\!\s*,\s*|\{,\s*\}\s*)(?=\d{3}(?!\d))")
+_REPEATING = re.compile(
+    r"(?<![\d.])(\d{0,50})\.(\d{0,50})"
+    r"(?:\\(?:overline|bar)\s*\{?(\d{1,50})\}?|\\dot\s*\{?(\d)\}?(?:(\d{0,50})\\dot\s*\{?(\d)\}?)?)"
+)
+_MIXED = re.compile(r"(?<![\d.,/^_{])(?<!\d )(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d.,])")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = (
@@ -58,16 +65,15 @@ _PLAIN = {
     r"\langle": "(", r"\rangle": ")", r"\sim": r"\approx", r"\land": "and", r"\lor": "or", r"\wedge": "and",
     r"\vee": "or", r"\varphi": r"\phi", r"\varepsilon": r"\epsilon", r"\vartheta": r"\theta", r"\ctg": r"\cot",
     r"\tg": r"\tan", r"\lg": r"\log", r"\dag": r"\dagger", r"\pounds": "$", r"\euro": "$", r"\$": "$",
+    r"\Bbb": r"\mathbb",
 }  # fmt: skip
 _SKIPPED = {r"\!", r"\,", r"\/", "`", r"\mathbf", r"\boldsymbol", r"\bm", r"\mathcal", r"\cancel", r"\angle"}
 _SKIPPED |= {r"\triangle", r"\mathit"}
-ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat"}
-_FUNCTIONS = _words(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt gcd lcm max min"
-)
-_SYMBOLS = _words(
+ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat", r"\overline"}
+_FUNCTIONS = names("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt gcd lcm max min")
+SYMBOLS = names(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi"
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi det dim deg"
 )
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -76,38 +82,61 @@ _UNITS = (
 _TENS = "thirty forty fifty sixty seventy eighty ninety"
 WORD_NUMBERS = {word: Fraction(i) for i, word in enumerate(_UNITS.split())}
 WORD_NUMBERS |= {word: Fraction(10 * i) for i, word in enumerate(_TENS.split(), 3)}
-MULTIPLES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-# Words after a value that make it another value, or a condition: never a unit.
-NOT_UNITS = _words(
-    "not no if when where for with otherwise more less than least most mod modulo base half dozen plus minus "
-    "times over to but some any all every is are be because since which that wait then choice option remainder "
-    "tens ones hundreds thousands tenth tenths hundredth hundredths thousandth thousandths third thirds quarter "
-    "quarters fifth fifths squared cubed factorial"
+_SHORT_WORDS = names(
+    "odd yes all any red may none left up low high set new old tie the answer is equals so thus hence final total both "
+    "just not no if when where for with more less than mod base half dozen plus minus over to but some every are be in "
+    "hot dog cat egg car bag box pie cup kid boy girl man men way day pen toy bus sq pct per of"
 )
-_BARE_UNITS = _words(
-    "cm mm km kg mg ml mL ft hr hrs lb lbs oz nm mph kph min mins sec day deg rad gal sq eV Hz pm am PM AM men "
-    "hot dog cat egg car bag box pie cup kid boy way"
+PREFIXES = names(
+    "the answer is equals therefore so thus hence either final total both just about exactly only "
+    "approximately roughly around"
 )
-_SHORT_WORDS = _words("odd yes all any red may none left up low high set new old tie")
-PREFIXES = _words("the answer is equals therefore so thus hence either final total both just")
 
 
 def clean(text: str) -> str:
-    """Drop what carries no meaning: invisible characters, math delimiters, spacing commands, a closing full stop."""
+    """Drop what carries no meaning: invisible characters, delimiters, spacing, colour, a closing stop or `\\\\`."""
     if not text.isascii():
         text = "".join(_UNICODE.get(c, c) for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in "\t\n")
         text = unicodedata.normalize("NFKC", text)
-    text = _THOUSANDS.sub("", text).replace("\\!", "").replace("np.", "")  # Minerva has np.arcsin
-    text = _FRACTION.sub(r"\\frac", text)
-    text = _SPACING.sub(" ", text) if "\\" in text or "~" in text or "$$" in text else text
-    return text.strip().strip("*_").rstrip(".,;: ").strip()
+    if "\\" in text:
+        if _ALIGNED.search(text):
+            text = re.sub(r"\\\\\s*&?\s*(=?)", lambda m: "=" if m[1] else ", ", text).replace("&", " ")
+        text = _THOUSANDS.sub("", text).replace("\\!", "")
+        text = _FRACTION.sub(r"\\frac", text)
+        text = _SPACING.sub(" ", text)
+    elif "~" in text or "$$" in text:
+        text = _SPACING.sub(" ", text)
+    text = _THOUSANDS.sub("", text).replace("np.", "")  # Minerva has np.arcsin
+    bare = None
+    while bare != text:
+        bare, text = text, text.strip().removesuffix("\\\\").strip("*_ \n").rstrip(".,;: ")
+    return _without_dollars(text)
+
+
+def _without_dollars(text: str) -> str:
+    """`$5.$` is `5`: the full stop of the sentence stands inside. A dollar left over at the end is nothing."""
+    if text.endswith("$") and text.count("$") == 1:
+        return text[:-1].strip()
+    if text.startswith("$") and text.endswith("$") and text.count("$") == 2:
+        return text[1:-1].strip().rstrip(".,;: ")
+    return text
+
+
+def _as_fraction(match: re.Match) -> str:
+    """`0.1\\overline{6}` as a quotient."""
+    whole, fixed, *parts = match.groups(default="")
+    repeated = "".join(parts)
+    scale, nines = 10 ** len(fixed), 10 ** len(repeated) - 1
+    value = Fraction(int(whole + fixed or 0) * nines + int(repeated), scale * nines)
+    return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def tokenize(text: str, commas: bool) -> list[tuple]:
-    """(kind, value) pairs; kinds: num, sym, word, text (a word inside `\\text`), cmd, op."""
+    """(kind, value) pairs; kinds: num, sym, fn, word, op. In the reading with commas, `1,234` is a list."""
     found: list[tuple] = []
     depth = 0
     position = 0
+    text = _REPEATING.sub(_as_fraction, text) if "\\" in text else _MIXED.sub(r"\1\\frac{\2}{\3}", text)
     while match := _TOKEN.search(text, position):
         position = match.end()
         worded, number, exponent, command, letters, sign = match.groups()
@@ -116,7 +145,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
             if len(inner) == 1 and inner.isalpha() and match[0].startswith(("\\mathrm", "\\mathit", "\\operatorname")):
                 found.append(("sym", inner))
             else:
-                found += [("text", *t[1:]) if t[0] in ("word", "sym", "fn") else t for t in tokenize(inner, commas)]
+                found += [("word", *t[1:]) if t[0] in ("sym", "fn") else t for t in tokenize(inner, commas)]
         elif number is not None:
             if "," in number and (commas or depth):  # in brackets, and in the list reading, commas separate
                 number = number[: number.index(",")]
@@ -130,18 +159,19 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
                 value *= Fraction(10) ** int(exponent)
             found.append(("num", value, number))
         elif letters is not None:
-            found += _letters(letters)
+            found += _letters(letters, text[position : position + 2].lstrip()[:1])
         else:
             sign = _PLAIN.get(command or sign, command or sign)
             if sign in _SKIPPED:
                 continue
             depth += (sign in ("(", "[", r"\{")) - (sign in (")", "]", r"\}"))
+            name = sign[1:] if sign[0] == "\\" else ""
             if sign in ("and", "or"):
                 found.append(("word", sign))
-            elif sign[0] == "\\" and sign[1:] in _SYMBOLS:
-                found.append(("sym", sign[1:]))
-            elif sign[0] == "\\" and sign != r"\sqrt" and sign[1:] in _FUNCTIONS:
-                found.append(("fn", sign[1:]))
+            elif name in SYMBOLS:
+                found.append(("sym", name))
+            elif name in _FUNCTIONS and name != "sqrt":
+                found.append(("fn", name))
             else:
                 found.append(("op", sign))
         if len(found) > MAX_TOKENS:
@@ -149,15 +179,14 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
     return found
 
 
-def _letters(letters: str) -> list[tuple[str, object]]:
-    if letters in _FUNCTIONS:
+def _letters(letters: str, following: str) -> list[tuple[str, object]]:
+    if letters in _FUNCTIONS and (letters != "min" or following in ("(", "{", "\\")):  # `5 min` is a time
         return [("fn", letters)]
-    if letters in ("or", "and") or letters in _BARE_UNITS or letters in WORD_NUMBERS or letters.lower() in _SHORT_WORDS:
-        return [("word", letters)]
-    if letters == "pi":
-        return [("sym", "pi")]
+    if letters == "pi" or (len(letters) > 2 and letters in SYMBOLS):
+        return [("sym", letters)]
     if letters in ("inf", "infty", "infinity", "oo"):
         return [("op", r"\infty")]
-    if len(letters) >= 4 or letters.lower() in PREFIXES | NOT_UNITS:
+    known = letters in ("or", "and") or letters in WORD_NUMBERS or letters.lower() in _SHORT_WORDS
+    if known or len(letters) >= 4 or (len(letters) > 1 and letters in UNIT_WORDS):
         return [("word", letters)]
     return [("sym", letter) for letter in letters]

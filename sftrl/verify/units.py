@@ -1,112 +1,186 @@
-"""Compare values with units: a unit may be left out, changed into another of its kind, but not into another kind."""
+"""Units: a table of those that occur in benchmarks, and how the words after a number are read.
 
+A unit is a size and its dimensions, as ((name, power), ...). What is not in the table counts only if it names things
+(`12 apples`, `16 right-handed boys`): its own dimension. Any other word after a number (`3 fourths`, `5 wrong`) is
+no unit. Sizes are exact; dollars, percent and calendar months are dimensions of their own.
+"""
+
+import re
 from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
-from sftrl.verify.evaluate import NoValue, equal, exact, numeric, symbols
 
-# name -> (kind, size); sizes are exact and only compared within a kind
-_SIZES = {
-    "length": {"mm": "1/1000", "cm": "1/100", "m": 1, "km": 1000, "inch": "127/5000", "foot": "381/1250"}
-    | {"yard": "1143/1250", "mile": "201168/125"},
-    "time": {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
-    "mass": {"mg": "1/1000", "gram": 1, "kg": 1000},
-    "money": {"cent": "1/100", "dollar": 1},
-    "angle": {"degree": 1},
-    "volume": {"ml": "1/1000", "liter": 1},
-    "percent": {"%": 1},
+def names(text: str) -> frozenset[str]:
+    """A vocabulary, written as a line of words."""
+    return frozenset(text.split())
+
+
+class Unit(NamedTuple):
+    """`size` in the base units of its `dims`."""
+
+    size: Fraction
+    dims: tuple[tuple[str, int], ...]
+
+
+PERCENT, DEGREE, MONEY = (Unit(Fraction(1), ((name, 1),)) for name in ("percent", "degree", "dollar"))
+
+# dimension: size, then its spellings in the singular; a plural -s is understood
+_TABLE = {
+    "length": {
+        "1": "m meter metre", "1/1000": "mm millimeter millimetre", "1/100": "cm centimeter centimetre",
+        "1/10": "dm decimeter", "1000": "km kilometer kilometre", "1/1000000": "micrometer", "1/1000000000": "nm",
+        "127/5000": "in inch inches", "381/1250": "ft foot feet", "1143/1250": "yd yard", "201168/125": "mi mile",
+    },
+    "time": {"1": "s sec second", "60": "min minute", "3600": "h hr hour", "86400": "day", "604800": "week wk"},
+    "month": {"1": "month", "12": "year yr", "120": "decade", "1200": "century centuries"},
+    "mass": {
+        "1": "g gram", "1/1000": "mg milligram", "1000": "kg kilogram", "1000000": "tonne",
+        "45359237/100000": "lb pound", "45359237/1600000": "oz ounce", "907184740/1000": "ton",
+    },
+    "dollar": {"1": "dollar usd USD buck", "1/100": "cent", "1/10": "dime", "1/20": "nickel"},
+    "degree": {"1": "deg degree"},
+    "radian": {"1": "rad radian"},
+    "percent": {"1": "percent pct percentage"},
+    "volume": {
+        "1": "L l liter litre", "1/1000": "ml mL milliliter millilitre", "473176473/125000000": "gal gallon",
+        "473176473/500000000": "qt quart", "473176473/1000000000": "pt pint",
+    },
+    "temperature": {"1": "celsius Celsius"}, "fahrenheit": {"1": "fahrenheit Fahrenheit"}, "energy": {"1": "joule J"},
+    "electronvolt": {"1": "eV"}, "power": {"1": "watt W"}, "force": {"1": "newton N"}, "pressure": {"1": "pascal Pa"},
+    "frequency": {"1": "Hz hertz", "1000": "kHz"}, "charge": {"1": "coulomb"}, "potential": {"1": "volt V"},
+    "unit": {"1": "unit"}, "person": {"1": "person people"},
+}  # fmt: skip
+_KNOWN = {
+    spelling: Unit(Fraction(size), ((name, 1),))
+    for name, sizes in _TABLE.items()
+    for size, spellings in sizes.items()
+    for spelling in spellings.split()
 }
-_SPELLINGS = {
-    "inch": "inches in",
-    "foot": "ft feet",
-    "yard": "yd",
-    "m": "meter metre meters metres",
-    "cm": "centimeter centimetre",
-    "km": "kilometer kilometre",
-    "mm": "millimeter millimetre",
-    "second": "s sec secs",
-    "minute": "min mins",
-    "hour": "h hr hrs",
-    "gram": "g",
-    "kg": "kilogram",
-    "mg": "milligram",
-    "degree": "deg",
-    "liter": "l litre L",
-    "ml": "mL milliliter",
-    "%": "percent pct percentage",
-    "cent": "¢",
-    "dollar": "usd USD bucks",
-    "mile": "mi",
-}
-_ALIASES = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_KNOWN = {name: (kind, Fraction(size)) for kind, sizes in _SIZES.items() for name, size in sizes.items()}
+_SPEEDS = {"mph": "mile per hour", "kph": "km per hour", "kmh": "km per hour", "bps": "bit per second"}
+_PRODUCTS = {"pt", "mi", "qt", "wk", "dm"}  # outside of \\text, rather two variables
+UNIT_WORDS = {word + s for word in _KNOWN if len(word) > 1 for s in ("", "s")} - _PRODUCTS | {*_SPEEDS, "am", "pm"}
+
+MULTIPLES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+MULTIPLES |= {f"{word}s": size for word, size in MULTIPLES.items()}
+# Words that make a number another value, a condition or a comment: no phrase with one of them is a unit.
+_NOT_UNITS = names(
+    "not no non none if when where for with otherwise more less fewer than least most mod modulo base half halves "
+    "dozen dozens score scores gross lakh lakhs crore crores plus minus over to but some any all every is are be "
+    "because since which that wait then tens ones hundreds thousands third thirds quarter quarters squared cubed "
+    "factorial wrong incorrect false maybe perhaps or and about approximately roughly divided "
+    "multiplied"
+)
+_ORDINAL = re.compile(r"\w*(?:[a-z]th|illion)s?")  # fourths, quadrillions
+_IRREGULAR = names("men women children people feet teeth mice geese sheep fish deer dice units ways pm am")
+_FILLER = re.compile(
+    r"\s+(?:in (?:total|all)|altogether|total|overall|left(?: over)?|remaining|each|apart|away|long|tall|wide|high"
+    r"|old|of age)$"
+)
+_POWER = re.compile(r"(.+?)\s*\^\s*(-?\d)")
+_PREFIX_POWERS = {"square": 2, "squared": 2, "sq": 2, "sq.": 2, "cubic": 3, "cubed": 3, "cu": 3}
 
 
-def split_unit(tree: tuple) -> tuple[tuple, str]:
-    """The value and its unit in one spelling ('' if it has none)."""
+@lru_cache(maxsize=4096)
+def read_unit(words: str, one: bool) -> Unit | None:
+    """The unit that the words after a number name, or None if they name none; after a `one`, things are singular."""
+    words = re.sub(r"\b([ap]) m\b", r"\1m", words.strip())
+    while words != (words := _FILLER.sub("", " " + words).strip()):
+        pass
+    if words in ("total", "in total", "in all", "altogether", "left", "remaining", "overall", "each", ""):
+        return Unit(Fraction(1), ())
+    words = _SPEEDS.get(words.lower(), words)
+    over, _, under = words.replace(" per ", "/").partition("/")
+    found = _product(over, one)
+    below = _product(under, True) if under else Unit(Fraction(1), ())
+    if found is None or below is None:
+        return None
+    dims = dict(found.dims)
+    for name, power in below.dims:
+        dims[name] = dims.get(name, 0) - power
+    return Unit(found.size / below.size, tuple(sorted((name, power) for name, power in dims.items() if power)))
+
+
+def _product(words: str, one: bool) -> Unit | None:
+    """`kg m^2`, `square miles`, `sq. ft`; else a noun phrase."""
+    size, dims, square = Fraction(1), {}, 1
+    parts = words.replace("*", " ").split()
+    for i, part in enumerate(parts):
+        if part.lower() in _PREFIX_POWERS:
+            if i + 1 == len(parts):  # `cm squared`
+                dims, size = {name: power * _PREFIX_POWERS[part.lower()] for name, power in dims.items()}, size**2
+            square = _PREFIX_POWERS[part.lower()]
+            continue
+        word, power = (match[1], int(match[2])) if (match := _POWER.fullmatch(part)) else (part, 1)
+        known = _lookup(word)
+        if known is None or abs(power) > 9:
+            return _things(words, one)
+        size *= known.size ** (power * square)
+        for name, _ in known.dims:
+            dims[name] = dims.get(name, 0) + power * square
+        square = 1
+    if not dims:
+        return None
+    if dims.get("length") == 3:  # a litre is a cubic decimetre
+        del dims["length"]
+        size, dims["volume"] = size * 1000, 1
+    return Unit(size, tuple(sorted(dims.items())))
+
+
+def _lookup(word: str) -> Unit | None:
+    lower = word.lower() if len(word) > 2 else word  # M is no metre
+    for spelling in (word, lower, lower.removesuffix("s")):
+        if spelling in _KNOWN:
+            return _KNOWN[spelling]
+    return None
+
+
+def _things(words: str, one: bool) -> Unit | None:
+    """A noun phrase that can be counted, by its head: `hot dogs`, `cups of flour`, `right-handed boys`."""
+    parts = re.sub(r"\w+-\s*\w+\s+", "", words).split()  # `right-handed`: some quality
+    for part in map(str.lower, parts):
+        if part in _NOT_UNITS or not part.isalpha() or (_ORDINAL.fullmatch(part) and part not in ("month", "months")):
+            return None
+    stop = next((i for i, part in enumerate(parts) if part in ("of", "in", "on", "at", "by", "from")), len(parts))
+    if stop > 4 or not 0 < len(parts) <= 8:
+        return None
+    head = parts[max(stop - 1, 0)]
+    if known := _lookup(head):
+        return known if stop == 1 else None
+    head = head.lower()
+    plural = head in _IRREGULAR or (head.endswith("s") and len(head) > 3 and head[-2] not in "sui")
+    return Unit(Fraction(1), ((head.removesuffix("s"), 1),)) if plural or one or head == "of" else None
+
+
+# -- comparing
+
+
+def split_unit(tree: tuple) -> tuple[tuple, Unit | None]:
+    """The value of a tree and its unit, None if it has none."""
     if tree[0] != "unit":
-        return tree, ""
+        return tree, None
     value, inner = split_unit(tree[1])
-    unit = _one_spelling(tree[2])
-    return value, unit if not inner or unit == inner else f"{inner} {unit}"
+    return value, tree[2] if inner is None or inner == tree[2] else Unit(inner.size, inner.dims + tree[2].dims)
 
 
-def _one_spelling(unit: str) -> str:
-    lower = unit.lower()
-    for word in (unit, lower, lower.rstrip("s")):
-        if word in _KNOWN or word in _ALIASES:
-            return _ALIASES.get(word, word)
-    return lower
+def unit_factors(gold: Unit | None, answer: Unit | None, share: bool, gold_pi: bool, answer_pi: bool) -> list[tuple]:
+    """What the answer's value may be multiplied by, as trees, before it is compared; empty if the units cannot agree.
 
-
-def factors(gold_unit: str, answer_unit: str, gold: tuple, answer: tuple) -> list[Fraction | tuple]:
-    """What the answer's value may be multiplied by before it is compared; empty if the units cannot agree."""
-    one = Fraction(1)
-    if gold_unit == answer_unit:
-        return [one]
-    known, other = _KNOWN.get(gold_unit), _KNOWN.get(answer_unit)
-    if known and other:
-        return [other[1] / known[1]] if known[0] == other[0] else []
-    if answer_unit == "%" and not gold_unit:
-        # `0.5` may be what `50%` means; `50` may be the percentage asked for. A proper fraction is no percentage.
-        return [one / 100] if _proper_fraction(gold) else [one, one / 100]
-    if gold_unit == "%" and not answer_unit:
-        return [one, one * 100]
-    if gold_unit == "degree" and not answer_unit and "pi" in symbols(answer):
-        return [("/", ("num", Fraction(180)), ("sym", "pi"))]
-    if answer_unit == "degree" and not gold_unit and "pi" in symbols(gold):
-        return [("/", ("sym", "pi"), ("num", Fraction(180)))]
+    `share`: the gold's value is a proper fraction; `gold_pi`, `answer_pi`: whether pi stands in the values.
+    """
+    one, half_turn = ("num", Fraction(1)), ("/", ("num", Fraction(180)), ("sym", "pi"))
+    if gold is not None and answer is not None:
+        if gold.dims == answer.dims:
+            return [("num", answer.size / gold.size)]
+        if {gold.dims, answer.dims} == {DEGREE.dims, _KNOWN["radian"].dims}:
+            return [half_turn if gold.dims == DEGREE.dims else ("/", one, half_turn)]
+        return []
+    if answer == PERCENT:  # `0.5` may be what `50%` means; `50` may be the percentage asked for, a proper fraction not
+        return [("num", Fraction(1, 100))] if share else [("num", Fraction(1, 100)), one]
+    if gold == PERCENT:
+        return [one, ("num", Fraction(100))]
+    if gold == DEGREE and answer_pi:
+        return [half_turn]
+    if answer == DEGREE and gold_pi:
+        return [("/", one, half_turn)]
     return [one]
-
-
-def _proper_fraction(tree: tuple) -> bool:
-    try:
-        value = exact(tree, {})
-    except NoValue:
-        return False
-    return abs(value) < 1 and value.denominator != 1
-
-
-def same_quantity(gold: tuple, answer: tuple, tolerance: float | None) -> bool | None:
-    """Compare two scalars with or without units. Raises NoValue if one of them is no scalar."""
-    (gold, gold_unit), (answer, answer_unit) = split_unit(gold), split_unit(answer)
-    found: bool | None = False
-    for factor in factors(gold_unit, answer_unit, gold, answer):
-        scaled = answer
-        if factor != 1:
-            scaled = ("*", (answer, factor if isinstance(factor, tuple) else ("num", factor)))
-        same = within(gold, scaled, tolerance) or equal(gold, scaled)
-        if same:
-            return True
-        found = None if same is None else found
-    return found
-
-
-def within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
-    """Say whether two constants differ by no more than a relative tolerance; None allows nothing."""
-    if tolerance is None:
-        return False
-    try:
-        gold, answer = numeric(split_unit(gold)[0], {}), numeric(split_unit(answer)[0], {})
-    except NoValue:
-        return False
-    return abs(answer - gold) <= tolerance * abs(gold)

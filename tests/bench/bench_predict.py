@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from simulated import related, study
 
 from sftrl.predict import analyse, compare, judge, measures, noise_ceiling, regret, runs_table
-from sftrl.predict.intervals import bootstrap_interval, correlation_interval
+from sftrl.predict.features import sample_of
 from sftrl.predict.judge import permutation_p
-from sftrl.predict.sample import sample_of
+from sftrl.predict.uncertainty import bootstrap_interval, correlation_interval
+from sftrl.recipes import Judging
 
 RESAMPLES = 10_000
 REPEATS = 3
@@ -74,7 +75,9 @@ def main() -> None:
         "compare": lambda: compare(runs, resamples=RESAMPLES),
         "regret": lambda: regret(runs),
         "noise_ceiling": lambda: noise_ceiling(runs),
-        "analyse, one pool": lambda: analyse(results, predictors, only=("all",), per_benchmark=False),
+        "analyse, one pool": lambda: analyse(
+            results, predictors, only=("all",), per_benchmark=False, judging=Judging(resamples=RESAMPLES)
+        ),
     }
     print(f"40 runs, {len(judge(runs, resamples=10))} predictors, {RESAMPLES} resamples, median of {REPEATS}")
     print(f"{'part':20}{'wall s':>10}{'cpu s':>10}")

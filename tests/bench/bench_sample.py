@@ -8,7 +8,10 @@ at all lengths, as those of a trained model do). Rounds are interleaved; a ratio
 
 * transformers: `generate` is given the very same sorted batches; `static loop` is a bare forward loop over
   transformers' static cache, no stops handled, counted with all tokens that it computes.
-* vllm: `LLM.generate` is given all requests at once, each with its seed.
+* vllm: `LLM.generate` is given all requests at once, each with its seed; the engine both with a seed for each sample
+  and with one for all.
+
+Ours with store and grading are timed from the first request to the last grade; loading and starting are left out.
 
 First, what adaptive sampling saves: samples a problem, pilot included, against equal numbers of equal variance.
 """
@@ -40,10 +43,10 @@ from tiny import tiny_pair
 from sftrl.chat import encode_prompt
 from sftrl.generations import sample_seed
 from sftrl.passk import pass_at_k
-from sftrl.sample import Adaptive, Decoding, Request, evaluate_samples
+from sftrl.recipes import Adaptive, Checkpoint, Decoding, Sampling
+from sftrl.sample import Drawn, Request, fill, local, vllm_engine
 from sftrl.sample.adaptive import allocate
-from sftrl.sample.local import cut_batches, sample_batches
-from sftrl.sample.vllm_engine import load_vllm
+from sftrl.sample.local import cut_batches
 
 STOPS, MAX_TOKENS, BATCH_TOKENS, ROUNDS = list(range(3, 11)), 64, 65536, 5
 PROBLEMS = pd.DataFrame(
@@ -65,14 +68,16 @@ def main() -> None:
     model, tokenizer = tiny_pair(hidden_size=96, layers=3)
     model.generation_config.eos_token_id = STOPS
     adaptive_table()
-    report("transformers", *transformers_contestants(model, tokenizer))
-    if not importlib.util.find_spec("vllm"):
-        print("vllm is not installed: left out")
-        return
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        report("vllm", *vllm_contestants(folder, tokenizer))
+        report("transformers", *transformers_contestants(folder, model, tokenizer))
+        if not importlib.util.find_spec("vllm"):
+            print("vllm is not installed: left out")
+            return
+        sampling, checkpoint = Sampling(engine="vllm"), Checkpoint(model=folder)
+        with vllm_engine.started(checkpoint, sampling, stop_ids=STOPS, context=160, seed=0) as draw:
+            report("vllm", *vllm_contestants(folder, draw.args[0], tokenizer))
 
 
 def adaptive_table() -> None:
@@ -88,7 +93,9 @@ def adaptive_table() -> None:
     for k, half_width, pilot in [(1, 0.01, 8), (1, 0.005, 16), (8, 0.01, 16), (16, 0.01, 16), (64, 0.02, 16)]:
         spent, reached = [], []
         for _ in range(12):
-            n = allocate(random.binomial(pilot, rates), len(rates), Adaptive(k, half_width, pilot), 4096)
+            n = allocate(
+                random.binomial(pilot, rates), len(rates), Adaptive(k=k, half_width=half_width, pilot=pilot), 4096
+            )
             spent.append(n.mean() + pilot)
             reached.append(sum(variance(size, k)[n == size].sum() for size in set(n.tolist())))
         equal = bisect.bisect_left(range(4096), -np.mean(reached), lo=k, key=lambda n: -variance(n, k).sum())
@@ -103,31 +110,41 @@ def report(engine: str, bare: str, contestants: dict) -> None:
     for _ in range(ROUNDS):
         for name, draw in contestants.items():
             began = time.perf_counter()
-            tokens = draw()
-            speeds[name].append(tokens / (time.perf_counter() - began))
+            tokens, seconds = draw(), None
+            if isinstance(tokens, Drawn):
+                tokens, seconds = tokens.tokens, tokens.seconds
+            speeds[name].append(tokens / (seconds or time.perf_counter() - began))
     print(f"\n{engine:<34}{'tokens/s':>10}{f'x {bare}':>18}")
     for name, values in speeds.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(values, speeds[bare], strict=True))
         print(f"  {name:<32}{statistics.median(values):>10,.0f}{ratio:>18.2f}", flush=True)
 
 
-def requests(tokenizer, n: int) -> list[Request]:
-    return [
-        Request(b, p, i, sample_seed(0, b, p, i), tuple(encode_prompt(tokenizer, text)))
+def requests(tokenizer, n: int, seed: int | None = 0) -> list[Request]:
+    prompts = {
+        (b, p): tuple(encode_prompt(tokenizer, text))
         for b, p, text in zip(PROBLEMS["benchmark"], PROBLEMS["id"], PROBLEMS["problem"], strict=True)
+    }
+    return [
+        Request(*name, i, None if seed is None else sample_seed(seed, *name, i), prompts[name])
+        for name in sorted(prompts, key=lambda name: (-len(prompts[name]), name))
         for i in range(n)
     ]
 
 
-def filled(tokenizer, model, n: int, **options) -> int:
+def filled(model: str, n: int, **options) -> Drawn:
     with tempfile.TemporaryDirectory() as folder:
-        options |= {"problems": PROBLEMS, "n": n, "max_tokens": MAX_TOKENS, "progress": None}
-        return evaluate_samples(folder, model=model, tokenizer=tokenizer, **options).tokens
+        sampling = Sampling(max_tokens=MAX_TOKENS, batch_tokens=BATCH_TOKENS, **options)
+        return fill(folder, Checkpoint(model=model), PROBLEMS, sampling, n=n, seed=0, progress=None)
 
 
-def transformers_contestants(model, tokenizer, n: int = 32) -> tuple[str, dict]:
+def drawn(batches) -> int:
+    return sum(len(response.tokens) for batch in batches for response in batch)
+
+
+def transformers_contestants(folder: str, model, tokenizer, n: int = 32) -> tuple[str, dict]:
     wanted = requests(tokenizer, n)
-    decoding = Decoding(1.0, 1.0, MAX_TOKENS, tuple(STOPS))
+    decoding = Decoding(max_tokens=MAX_TOKENS)
 
     @torch.inference_mode()
     def generate() -> int:
@@ -157,18 +174,18 @@ def transformers_contestants(model, tokenizer, n: int = 32) -> tuple[str, dict]:
         return total
 
     return "generate", {
-        "engine, store and grading": lambda: filled(tokenizer, model, n, batch_tokens=BATCH_TOKENS),
-        "engine": lambda: sum(len(r.tokens) for b in sample_batches(model, wanted, decoding, BATCH_TOKENS) for r in b),
+        "engine, store and grading": lambda: filled(folder, n),
+        "engine": lambda: drawn(local.draw(model, wanted, decoding, STOPS, BATCH_TOKENS)),
         "generate": generate,
         "static loop": static_loop,
     }
 
 
-def vllm_contestants(folder: str, tokenizer, n: int = 32) -> tuple[str, dict]:
+def vllm_contestants(folder: str, llm, tokenizer, n: int = 32) -> tuple[str, dict]:
     from vllm import SamplingParams
 
-    llm = load_vllm(folder, dtype="float32", context=160)
-    wanted = requests(tokenizer, n)
+    wanted, seedless = requests(tokenizer, n), requests(tokenizer, n, None)
+    decoding = Decoding(max_tokens=MAX_TOKENS)
 
     def generate() -> int:
         parameters = [
@@ -179,7 +196,10 @@ def vllm_contestants(folder: str, tokenizer, n: int = 32) -> tuple[str, dict]:
         return sum(len(output.outputs[0].token_ids) for output in outputs)
 
     return "LLM.generate", {
-        "engine, store and grading": lambda: filled(tokenizer, llm, n, engine="vllm"),
+        "engine, store and grading": lambda: filled(folder, n, engine="vllm"),
+        "the same, seeds: shard": lambda: filled(folder, n, engine="vllm", seeds="shard"),
+        "engine": lambda: drawn(vllm_engine.draw(llm, wanted, decoding, STOPS)),
+        "engine, seeds: shard": lambda: drawn(vllm_engine.draw(llm, seedless, decoding, STOPS)),
         "LLM.generate": generate,
     }
 

@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sftrl.figures.bars import bars
-from sftrl.figures.fits import scatter
-from sftrl.figures.style import COLOURS, RL, label, styled
+from sftrl.figures.scatter import scatter
+from sftrl.figures.style import COLOURS, RL_BLUE, styled
 from sftrl.predict.published import FIGURES, published_figure, published_pools, published_tables
+from sftrl.tables import label
 
 
 def published(points: pd.DataFrame) -> dict[str, Figure]:
@@ -39,8 +40,8 @@ def claims(held: pd.DataFrame) -> Figure:
     place = np.arange(len(rows))
     figure = Figure(figsize=(6.6, 0.42 * len(rows) + 1.1), layout="constrained")
     axes = figure.subplots()
-    reach = np.abs([rows["visible"] - rows["low"], rows["high"] - rows["visible"]])
-    axes.errorbar(rows["visible"], place, xerr=reach, fmt="o", color=RL, ms=5, lw=1.3)
+    reach = [rows["visible"] - rows["low"], rows["high"] - rows["visible"]]
+    axes.errorbar(rows["visible"], place, xerr=reach, fmt="o", color=RL_BLUE, ms=5, lw=1.3)
     axes.errorbar(
         rows["halves"], place + 0.17, xerr=rows["halves_sd"], fmt="o", mfc="white", color="#777777", ms=4, lw=0.8
     )
@@ -54,10 +55,10 @@ def claims(held: pd.DataFrame) -> Figure:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(-1.03, 1.03)
     axes.axvline(0, color="black", lw=0.8)
-    axes.set_xlabel("agreement with the score after RL (loss: sign turned round)")
+    axes.set_xlabel("agreement with the score after RL (loss: sign flipped)")
     handles = [
         Line2D([], [], color=COLOURS[3], marker="D", ls="-", ms=5, label="reported ± its spread"),
-        Line2D([], [], color=RL, marker="o", ms=5, label="visible points, 95 %"),
+        Line2D([], [], color=RL_BLUE, marker="o", ms=5, label="visible points, 95 %"),
         Line2D([], [], color="#777777", marker="o", mfc="white", ms=4, label="visible, random halves ± sd"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)

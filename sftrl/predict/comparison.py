@@ -1,8 +1,8 @@
 """Is one predictor better than another, and what does it cost to choose by it? Both asked of the same runs.
 
-Both use the number one would choose by, higher being better: scores as they are, losses turned round. A predictor whose
-direction no one knows beforehand (entropy, epochs, a regression on several columns) stands here with its leave-one-out
-predictions, so that it is not paid for looking at the answer.
+Both use the number one would choose by, higher being better: scores as they are, losses with their sign flipped. A
+predictor whose direction no one knows beforehand (entropy, epochs, a regression on several columns) stands here with
+its leave-one-out predictions, so that it is not paid for looking at the answer.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ import pandas as pd
 from scipy import special, stats
 
 from sftrl.predict import measures
-from sftrl.predict.intervals import fisher_z
-from sftrl.predict.judge import left_out_predictions, predictor_names, resampled
-from sftrl.predict.sample import Sample, columns_of, direction, sample_of, unfit
-from sftrl.tables import need
+from sftrl.predict.features import Sample, columns_of, predictor_names, sample_of, unfit
+from sftrl.predict.judge import left_out_predictions, resampled
+from sftrl.predict.uncertainty import fisher_z
+from sftrl.tables import DECIMALS, direction, need, rounded
 
 
 def compare(
@@ -53,7 +53,7 @@ def compare(
                 draws[key] = _Draws(second, score_of(second, baseline), resamples, seed)
             row |= draws[key].against(score_of(first, name), level)
         rows.append(row | {"note": note or ""})
-    return pd.DataFrame(rows, columns=list(COMPARED))
+    return rounded(pd.DataFrame(rows, columns=list(COMPARED)))
 
 
 COMPARED = (
@@ -95,14 +95,14 @@ class _Draws:
         free = self.sample.size - 2
         error = np.sqrt((len(less) - 1) * np.nanvar(less - less_base))
         reach = stats.t.ppf(0.5 + level / 2, free) * error
-        gap = self._on_draws(score) - self.baseline_drawn
+        gap = np.round(self._on_draws(score) - self.baseline_drawn, DECIMALS)  # ties are ties on every machine
         return {
             "spearman": own,
             "baseline_spearman": base,
             "z_difference": z - z_base,
             "z_low": z - z_base - reach,
             "z_high": z - z_base + reach,
-            "p_value": float(2 * stats.t.sf(abs(z - z_base) / error, free)) if error > 0 else 1.0,
+            "p_value": float(2 * stats.t.sf(abs(z - z_base) / error, free)) if error > 1e-9 else 1.0,
             "share_better": float(np.mean((gap > 0) + 0.5 * (gap == 0))),
         }
 
@@ -137,7 +137,7 @@ def regret(
             score = np.zeros(len(sample.y)) if name is None else score_of(sample, name)
             row |= _regret(sample, score, candidates, level)
         rows.append(row | {"note": note or ""})
-    return pd.DataFrame(rows, columns=list(REGRETS))
+    return rounded(pd.DataFrame(rows, columns=list(REGRETS)))
 
 
 REGRETS = (
@@ -174,7 +174,7 @@ def expected_regret(score: np.ndarray, y: np.ndarray, candidates: int) -> float:
 
     The j-th best of n is the best of a subset of m with probability C(n - j, m - 1) / C(n, m). Tied scores share.
     """
-    n = len(y)
+    n, score = len(y), measures.tied(score)
     weight = special.comb(n - np.arange(1, n + 1), candidates - 1) / special.comb(n, candidates)
     order = np.argsort(-score, kind="stable")
     _, tie = np.unique(-score, return_inverse=True)

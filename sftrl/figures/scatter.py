@@ -1,4 +1,4 @@
-"""Predictors against what came of the runs: the points and their line, and how good each predictor is."""
+"""Predictors against what came of the runs: the points and their line. The line is `predict`'s; here it is drawn."""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
-from scipy import stats
 
-from sftrl.figures.style import COLOURS, FAMILY_MARKERS, PALE, grid, label, styled, wrapped
-from sftrl.predict.measures import centred
-from sftrl.predict.sample import fitted, sample_of, unfit
+from sftrl.figures.style import COLOURS, FAMILY_MARKERS, PALE, grid, styled, units, wrapped
+from sftrl.predict import fit_line
+from sftrl.tables import label
 
 NAMES = {"post_rl": "Pass@1 after RL, %", "gain": "gain by RL, points"}
 
@@ -46,38 +45,24 @@ def scatter(
 
 def _draw_fit(axes: Axes, runs: pd.DataFrame, row: pd.Series, families: list[str]) -> None:
     name, target = row["predictor"], row["target"]
-    sample = sample_of(runs, name, target)
-    axes.set_xlabel(wrapped(label(name), 30) + ("" if row["features"] == 1 else ", fitted, %"))
+    scale, unit = units(name) if row["features"] == 1 else (100.0, ", fitted, %")
+    axes.set_xlabel(wrapped(label(name) + unit, 36))
     axes.set_ylabel(NAMES.get(target, target))
-    if unfit(sample, name, target):
+    fit = fit_line(runs, name, target)
+    if fit is None:
         axes.text(0.5, 0.5, "cannot be judged", transform=axes.transAxes, ha="center", color=PALE)
         return
-    score, y = fitted(sample), 100 * sample.y
-    level = y - centred(y, sample.groups)
-    x = sample.x[:, 0] if sample.x.shape[1] == 1 else 100 * score + level
-    slope = (centred(x, sample.groups) @ y) / (centred(x, sample.groups) @ x)
-    rest = len(y) - sample.groups.max() - 2
-    residual = centred(y, sample.groups) - slope * centred(x, sample.groups)
-    noise = np.sqrt(residual @ residual / max(rest, 1))
-    spread = (centred(x, sample.groups) ** 2).sum()
-    for group in np.unique(sample.groups):
-        at = sample.groups == group
-        family = sample.runs["family"][at].iloc[0]
-        colour = COLOURS[families.index(family) % 10]
-        line = np.linspace(x[at].min(), x[at].max(), 50)
-        middle = y[at].mean() + slope * (line - x[at].mean())
-        reach = stats.t.ppf(0.975, max(rest, 1)) * noise * np.sqrt(1 / at.sum() + (line - x[at].mean()) ** 2 / spread)
-        # In single precision, so that last digits, which differ between builds of Python, do not reach a pixel.
-        line, middle, reach = np.float32([line, middle, reach])
-        axes.plot(line, middle, color=colour, lw=1.3)
-        axes.fill_between(line, middle - reach, middle + reach, color=colour, alpha=0.15, lw=0)
-        error = None
-        if "post_rl_sd" in sample.runs and target == "post_rl":
-            error = 100 * sample.runs["post_rl_sd"][at].fillna(0) / np.sqrt(sample.runs["n_seeds"][at].clip(lower=1))
-        marker = FAMILY_MARKERS[families.index(family) % 8]
-        axes.errorbar(x[at], y[at], yerr=error, fmt=marker, color=colour, ms=4, lw=0.8, mec="white", mew=0.4)
+    for family, points in fit.points.groupby("family"):
+        i = families.index(family)
+        colour, marker = COLOURS[i % 10], FAMILY_MARKERS[i % 8]
+        line = fit.lines[fit.lines["family"] == family]
+        axes.plot(scale * line["x"], 100 * line["y"], color=colour, lw=1.3)
+        axes.fill_between(scale * line["x"], 100 * line["low"], 100 * line["high"], color=colour, alpha=0.15, lw=0)
+        x, y, error = scale * points["x"], 100 * points["y"], 100 * points["error"]
+        axes.errorbar(x, y, yerr=error, fmt=marker, color=colour, ms=4, lw=0.8, mec="white", mew=0.4)
+    y = 100 * fit.points["y"]
     axes.set_ylim(y.min() - 0.12 * np.ptp(y), y.max() + 0.45 * np.ptp(y))  # room for the words above the points
-    if np.abs(x).max() >= 10_000:
+    if scale * fit.points["x"].abs().max() >= 10_000:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     words = (
         f"r² {row['r2']:.2f} [{row['r2_low']:.2f}, {row['r2_high']:.2f}]\nSpearman {row['spearman']:.2f}   n {row['n']}"

@@ -4,15 +4,17 @@ It gives a status where it is sure and None where it is not. Most pairs never re
 decimals and simple fractions are decided before it.
 """
 
+import contextlib
 import re
 from fractions import Fraction
 from functools import lru_cache
 
-from sftrl.verify.evaluate import TooLarge
 from sftrl.verify.extract import MAX_LENGTH
-from sftrl.verify.latex import readings
+from sftrl.verify.grammar import Parser
 from sftrl.verify.structure import same
-from sftrl.verify.tokens import clean
+from sftrl.verify.tokens import Unreadable, clean
+from sftrl.verify.trees import variables
+from sftrl.verify.values import TooLarge
 
 ANSWER_TYPES = {"integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text"}
 
@@ -23,19 +25,47 @@ _SIMPLE = re.compile(
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|textsc|emph|operatorname)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?")
 _LED = re.compile(
-    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*\S.*"
+    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*(\S.*)"
     r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
     re.DOTALL,
 )
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_LABELS = re.compile(r"(?:^|[\s,;)])\(?([A-H])[).:](?=[\s(]|$)")
+_WORD = re.compile(r"[^\W\d_]{3,}|^[Nn]o$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
 _CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
 MAX_PHRASE = 5  # words whose order says nothing
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
+# A whole answer in words that is a set.
+_PHRASE = re.compile(r"(?:\\(?:text|mbox|textbf|mathrm)\s*\{[A-Za-z $]*\}|[A-Za-z ])+")
+_EMPTY = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?|(?:the )?empty set")
+_REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
 _NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
-# Where math-verify reads past what it sees: an ellipsis, a numeral's base, a double factorial.
-_MISREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\d\s*_|!!|\\underbrace")
+# What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
+_COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
+_RELATION = re.compile(r"[<>=]|\\(?:[lg]e|[lg]eq|[lg]t|neq?)(?![A-Za-z])")
+_SUBSCRIPT = re.compile(r"_\s*\{[^{}]*\}")
+_UNREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\\underbrace")  # only the same string is equal
+
+
+@lru_cache(maxsize=8192)
+def readings(text: str) -> tuple[tuple, ...]:
+    """The trees that a cleaned answer may mean, the likeliest first; empty if it is not in the grammar.
+
+    `a/bc` and `1,234` have two common readings each.
+    """
+    if _PHRASE.fullmatch(text):
+        phrase = " ".join(re.sub(r"\\[a-z]+|[{}$]", " ", text).lower().split())
+        if _EMPTY.fullmatch(phrase) or _REALS.fullmatch(phrase):
+            return (("empty",) if _EMPTY.fullmatch(phrase) else ("reals",),)
+    choices = [(False, False)]
+    choices += [(True, False)] if re.search(r"\d,\d{3}(?!\d)", text) else []
+    choices += [(False, True)] if "/" in text else []
+    trees = []
+    for commas, tight in choices:
+        with contextlib.suppress(Unreadable, RecursionError):
+            trees.append(Parser(text, commas, tight).answer())
+    return tuple(dict.fromkeys(trees))
 
 
 @lru_cache(maxsize=32768)
@@ -77,9 +107,9 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if gold_letter and kind is None:
         if letter:
             return _status(gold_letter == letter)
-        led = _LED.fullmatch(_unwrapped(answer))
+        led = _leading_letter(answer)
         if led and gold_letter.isupper():
-            return _status(gold_letter == (led[1] or led[2] or led[3]))
+            return _status(gold_letter == led)
     time = _times(gold)
     if time:
         return _status(time == _times(answer))
@@ -90,22 +120,21 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         found = _same_reading(gold_trees, trees, kind, tolerance)
         if not gold_trees or not trees:  # "f(x) = ax + b, where a is any integer": what stands before the words agrees
             heads = gold_trees or readings(_head(gold)), trees or readings(_head(answer))
-            found = _same_reading(*heads, kind, tolerance) or None
+            formula = not gold_trees or any(map(variables, heads[1]))  # "7 for sure, or 8" is none
+            found = (formula and _same_reading(*heads, kind, tolerance)) or None
     except TooLarge:
         return "timed_out"
-    if found:
-        return "correct"
-    if not (gold_trees and trees) and _words(gold):  # `\text{Bob}` is words; plain `Bob` looks like a product
-        equal = _text_key(gold) == _text_key(answer)
-        if equal or not gold_trees:
-            return _status(equal)
-    if not gold_trees:
-        return _doubtful(gold, answer)
-    if found is False:
-        return "incorrect"
-    if not trees and _words(answer) and not _COMMAND.search(_WRAPPED.sub("", answer)):
-        return "unparseable_response"
-    return _doubtful(gold, answer)
+    if found is not None:
+        return _status(found)
+    if not (gold_trees and trees):
+        if _squeezed(gold) == _squeezed(answer) or (_words(gold) and _text_key(gold) == _text_key(answer)):
+            return "correct"
+        if not any(map(_COMPUTED.search, (gold, answer))) or _RELATION.search(_SUBSCRIPT.sub("", gold + answer)):
+            if gold_trees:
+                return "unparseable_response"
+            named = _words(gold) or _WRAPPED.fullmatch(gold) or _UNREAD.search(gold)
+            return "incorrect" if named else "unparseable_gold"
+    return None
 
 
 def _times(text: str) -> tuple[int, ...] | None:
@@ -128,13 +157,6 @@ def _same_reading(golds: tuple, answers: tuple, kind: str | None, tolerance: flo
 
 def _status(equal: bool) -> str:
     return "correct" if equal else "incorrect"
-
-
-def _doubtful(gold: str, answer: str) -> str | None:
-    """What is not for math-verify: it is known to read these wrong, so only equal strings are equal."""
-    if _squeezed(gold) == _squeezed(answer):
-        return "correct"
-    return "incorrect" if _MISREAD.search(gold) or _MISREAD.search(answer) else None
 
 
 def _simple(text: str) -> Fraction | None:
@@ -175,6 +197,18 @@ def _letter(text: str) -> str | None:
     return match[1] if match else None
 
 
+def _leading_letter(text: str, options: tuple[str, ...] = ()) -> str | None:
+    """The letter of `C. 5 apples` or `Option C`; None where other options are named too."""
+    match = _LED.fullmatch(_unwrapped(text))
+    if not match:
+        return None
+    letter, rest = match[1] or match[2] or match[4], match[3] or ""
+    option = options[ord(letter) - ord("A")] if ord(letter) - ord("A") < len(options) else None
+    if option is not None and _squeezed(rest) == _squeezed(_unwrapped(clean(option))):
+        return letter
+    return None if set(_LABELS.findall(rest)) - {letter} else letter
+
+
 def _head(text: str) -> str:
     return clean(_CONDITION.sub("", text))
 
@@ -187,6 +221,8 @@ def _text_key(text: str) -> tuple[str, ...]:
     plain = _unwrapped(clean(text)).casefold().replace("\\", " ")
     if " ".join(re.findall(r"\w+", plain)) in _NOTHING:
         return ("none",)
+    if verdict := re.match(r"\s*(yes|no)\b(?!.*\b(?:yes|no|not|but)\b)(?=\W|$)\s*([,.;]|$)", plain, re.DOTALL):
+        return (verdict[1],)  # No, there is none
     words = re.findall(r"\w+|[^\w\s{}]", plain)
     kept = [word for word in words if word not in _STOP and word not in ".,;:!'\"()"]
     # "odd n" is "n is odd", and letters are a set; but "odd, even" is not "even, odd", nor a formula its anagram
@@ -213,9 +249,7 @@ def _compare_choice(gold: str, answer: str | None, options: tuple[str, ...] | No
             written = [fold(_squeezed(clean(option))) for option in options]
             if fold(_squeezed(answer)) in written:
                 return _status(written[index] == fold(_squeezed(answer)))
-    letter = letter.upper()
-    if not letter and (led := _LED.fullmatch(_unwrapped(answer))):
-        letter = led[1] or led[2] or led[3]
+    letter = letter.upper() or _leading_letter(answer, options or ()) or ""
     if letter and (options is None or ord(letter) - ord("A") < len(options)):
         return _status(letter == gold_letter)
     if options is None:

@@ -1,7 +1,7 @@
 """What one judgement sees: a predictor's features, the target, and the runs that have both.
 
 A predictor is named by what it is made of: a column; `"a + b"`, a regression on several columns; `"average(a, b)"`, the
-mean of standardised columns, losses turned round.
+mean of standardised columns, losses with their sign flipped.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,9 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict import measures
-from sftrl.tables import need
+from sftrl.tables import COMBINATIONS, DESCRIPTION, direction, need, predictor
 
 LEAST = 4  # runs; with fewer, a line fits almost anything
-LOWER_IS_BETTER = ("generalization_loss", "generalization_loss_example_mean")
-HIGHER_IS_BETTER = ("pass@", "extrapolated_pass@", "majority@", "average(")
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,18 @@ def sample_of(runs: pd.DataFrame, name: str, target: str | None) -> Sample:
     x = kept[columns].to_numpy(float)
     groups = pd.factorize(kept["family"], sort=True)[0]
     if name.startswith("average("):
-        x = _standardised(x, groups) @ [[-1.0 if c in LOWER_IS_BETTER else 1.0] for c in columns] / len(columns)
+        x = _standardised(x, groups) @ [[-1.0 if direction(c) < 0 else 1.0] for c in columns] / len(columns)
     y = kept[target].to_numpy(float) if target else np.full(len(kept), np.nan)
     left_out = [f"{f} {r}" for f, r in zip(lost["family"], lost["run"], strict=True)]
     return Sample(x, y, groups, kept, left_out)
 
 
-def direction(name: str) -> int:
-    """Say which way is better by a predictor's meaning: 1 higher, -1 lower, 0 not known before looking at the runs."""
-    if name in LOWER_IS_BETTER:
-        return -1
-    return int(name.startswith(HIGHER_IS_BETTER) and " + " not in name)
+def predictor_names(runs: pd.DataFrame) -> list[str]:
+    """List the predictors that a runs frame can be judged by: its columns that are one, and their combinations."""
+    known = [c for c in runs if predictor(c)]
+    combined = [name for name in COMBINATIONS if set(columns_of(name)) <= set(known)]
+    recipe = [c for c in known if c in DESCRIPTION]
+    return [c for c in known if c not in recipe] + combined + recipe
 
 
 def columns_of(name: str) -> list[str]:

@@ -5,8 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sftrl.figures.strength import draw_k_sweep, draw_regrets, draw_strength, headline, k_sweep_handles
-from sftrl.figures.style import BEST, COLOURS, FAMILY_MARKERS, styled
+from sftrl.figures.strength import draw_k_sweep, draw_regrets, draw_strength, k_sweep_handles, unknown
+from sftrl.figures.style import BEST_RED, COLOURS, FAMILY_MARKERS, styled
+from sftrl.tables import direction, headline
 
 
 @styled
@@ -32,13 +33,20 @@ def summary(
     second.set_ylabel("Spearman with post-RL")
     second.set_title("b  Which k tells?")
     second.legend(handles=k_sweep_handles(rows, ceiling[ceiling["pool"] == pool]), loc="lower left")
-    draw_strength(third, rows[rows["predictor"].isin(names)], ceiling, "r2")
-    third.set_xlabel("r² with post-RL (diamond: leave-one-out)")
+    shown = rows[rows["predictor"].isin(names) & rows["r2"].notna()]
+    draw_strength(third, shown, ceiling, "r2")
+    third.set_xlabel("r² with post-RL (diamond: leave-one-out, arrow: below 0)")
+    right = third.get_yaxis_transform()
+    third.text(1.08, -0.75, "Spearman", transform=right, ha="center", color="#444444", fontsize=7)
+    for y, (name, value) in enumerate(zip(shown["predictor"], shown["spearman"], strict=True)):
+        third.text(1.08, y, f"{value * (direction(name) or 1):+.2f}", transform=right, ha="center", va="center")
     third.set_title("c  Which predictor?")
     cost = regret[(regret["pool"] == pool) & regret["predictor"].isin(["random choice", *names])]
     draw_regrets(fourth, cost[cost["regret"].notna()])
     fourth.set_title("d  What does choosing by it cost?")
-    figure.suptitle(f"pool {pool}: {rows['n'].max()} SFT runs, 95 % intervals over runs", fontsize=9)
+    figure.suptitle(
+        f"pool {pool}: {rows['n'].max()} SFT runs, 95 % intervals over runs{unknown(ceiling, pool)}", fontsize=9
+    )
     return figure
 
 
@@ -52,9 +60,9 @@ def _draw_scores(axes: Axes, runs: pd.DataFrame) -> None:
             for at, word, up in (
                 [(sft, "best SFT and RL", 9)] if sft == rl else [(sft, "best SFT", -15), (rl, "best RL", 9)]
             ):
-                axes.plot(x[at], y[at], "o", mfc="none", mec=BEST, ms=10, mew=1.3)
+                axes.plot(x[at], y[at], "o", mfc="none", mec=BEST_RED, ms=10, mew=1.3)
                 spot = {"xytext": (0, up), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(word, (x[at], y[at]), color=BEST, weight="bold", **spot)
+                axes.annotate(word, (x[at], y[at]), color=BEST_RED, weight="bold", **spot)
     axes.margins(0.15)
     axes.set_xlabel("Pass@1 after SFT, %")
     axes.set_ylabel("Pass@1 after RL, %")

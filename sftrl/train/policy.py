@@ -1,0 +1,53 @@
+"""GRPO in one process of a training: TRL's GRPOTrainer on prompts that are encoded as everywhere else."""
+
+from pathlib import Path
+
+import torch
+from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
+
+from sftrl.chat import encode_prompt
+from sftrl.recipes import Checkpoint, Grpo
+from sftrl.train import arguments, arrow, weights
+from sftrl.train.resumable import Resumable
+from sftrl.train.rewards import reward
+
+
+class GrpoTrainer(Resumable, GRPOTrainer):
+    """TRL's, on prompts that are encoded by `sftrl.chat`, as for every other use of the model."""
+
+    def _tokenize_prompts(self, prompts):
+        return [encode_prompt(self.processing_class, prompt) for prompt in prompts], None, {}
+
+    def _get_train_sampler(self, dataset=None):
+        given = super()._get_train_sampler(dataset)
+        settings = {
+            name: getattr(given, name) for name in ("mini_repeat_count", "batch_size", "repeat_count", "shuffle")
+        }
+        self.epoch_sampler = PromptSampler(given.data_source, seed=given.seed, **settings)
+        return self.epoch_sampler
+
+
+class PromptSampler(RepeatSampler):
+    """TRL's, which draws an order for each epoch in turn, and so would give a resumed epoch the order of the first."""
+
+    epoch = 0
+
+    def __iter__(self):
+        if self.shuffle:
+            self.generator.manual_seed(self.seed)
+            for _ in range(self.epoch):
+                torch.randperm(self.num_samples, generator=self.generator)
+        yield from super().__iter__()
+
+
+def build(job: dict, folder: Path) -> GrpoTrainer:
+    """Return the trainer of the job in `folder`."""
+    recipe, layout = Grpo(**job["recipe"]), (job["micro_batch"], job["parts"])
+    config = arguments.grpo_config(recipe, folder=folder, steps=job["steps"], seed=job["seed"], layout=layout)
+    data = arrow.read_problems(folder / "trainer" / arrow.NAME)
+    checkpoint = Checkpoint(**job["checkpoint"])
+    trainer = weights.load(GrpoTrainer, recipe, checkpoint, config, data, "grpo", reward_funcs=reward)
+    batches = config.steps_per_generation * config.num_iterations  # micro batches from one drawing of rollouts
+    trainer.steps_between_saves = max(1, batches // config.gradient_accumulation_steps)
+    return trainer

@@ -1,0 +1,401 @@
+r"""Read an answer, in LaTeX or plain text, as a tree (`sftrl.verify.trees`); refuse what is not understood.
+
+The grammar is strict on purpose: a reading that might be wrong is `Unreadable`.
+
+The grammar, loosest first; a word after a product is its unit:
+
+    statement  relation {(, ; and or) relation}        product  signed {* signed | / signed | power | unit}
+    relation   union {(= < > <= >= != in ~) union}     signed   {+ -} power
+    union      ratio {(cup cap setminus) ratio}        power    postfix [^ script]
+    ratio      sum {: sum}                             postfix  atom {! % degree _ '}
+    sum        [sign] product {(+ - pm mp) product}    atom     number, symbol, function, brackets, matrix ...
+"""
+
+from fractions import Fraction
+
+from sftrl.verify.tokens import ACCENTS, DOLLAR, PREFIXES, WORD_NUMBERS, Unreadable, tokenize
+from sftrl.verify.trees import INFINITY, NEGATIVE, over, plus, times
+from sftrl.verify.units import DEGREE, MONEY, MULTIPLES, PERCENT, read_unit
+
+MAX_DEPTH = 30  # nested brackets; each costs a dozen Python frames
+RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in", r"\approx"}
+_SETS = {r"\cup": "union", r"\cap": "meet", r"\setminus": "minus"}
+_FACTORS = {"(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\infty"} | ACCENTS
+_FENCES = {"|": ("|", "abs"), r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
+_CLOSING = (")", "]", r"\}")
+
+
+class Parser:
+    """Recursive descent, one method a level of the grammar above, and a method for each larger atom.
+
+    With `commas`, `1,234` is a list; if `tight`, `a/bc` is `a/(bc)`.
+    """
+
+    def __init__(self, text: str, commas: bool, tight: bool) -> None:
+        delimiters = len(DOLLAR.findall(text))
+        self.tokens = tokenize(DOLLAR.sub(" ", text) if delimiters % 2 == 0 else text, commas)  # an odd one is a price
+        self.at = 0
+        self.depth = 0
+        self.breaks = 0  # semicolons in the list last read
+        self.bars = 0  # open |
+        self.tight = tight
+
+    # -- looking ahead
+
+    def kind(self, ahead: int = 0) -> str | None:
+        return self.tokens[self.at + ahead][0] if 0 <= self.at + ahead < len(self.tokens) else None
+
+    def value(self, ahead: int = 0) -> object:
+        return self.tokens[self.at + ahead][1] if 0 <= self.at + ahead < len(self.tokens) else None
+
+    def is_op(self, *signs: str) -> bool:
+        return self.kind() == "op" and self.value() in signs
+
+    def is_word(self, *words: str) -> bool:
+        return self.kind() == "word" and (not words or self.value() in words)
+
+    def follows(self, *signs: object) -> bool:
+        """Take these values if they come next, all of them."""
+        if self.value() != signs[0] or any(self.value(i) != sign for i, sign in enumerate(signs)):
+            return False
+        self.at += len(signs)
+        return True
+
+    def next(self) -> object:
+        if self.kind() is None:
+            raise Unreadable("cut off")
+        self.at += 1
+        return self.value(-1)
+
+    def take(self, sign: str) -> None:
+        if not self.is_op(sign):
+            raise Unreadable(f"{sign!r} expected")
+        self.at += 1
+
+    def within(self, closed: str, read) -> tuple:
+        """What `read` finds before a closing sign, one bracket deeper."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("nested too deep")
+        inner = read()
+        self.take(closed)
+        self.depth -= 1
+        return inner
+
+    # -- from the loosest level to the tightest
+
+    def answer(self) -> tuple:
+        while self.is_word() and self.value().lower() in PREFIXES:
+            self.at += 1
+        if self.is_op(":", r"\approx", "="):
+            self.at += 1
+        tree = self.statement()
+        if self.kind() is not None:
+            raise Unreadable(f"{self.value()!r} is left over")
+        return tree
+
+    def statement(self) -> tuple:
+        items, joint, breaks = [self.relation()], "", 0
+        while self.is_op(",", ";") or self.is_word("and", "or"):
+            found = ","
+            breaks += self.is_op(";")
+            while self.is_op(",", ";") or self.is_word("and", "or"):
+                found, self.at = self.value() if self.is_word() else found, self.at + 1
+            joint = found if joint in ("", ",") else joint
+            items.append(self.relation())
+        self.breaks = breaks
+        return ("list", tuple(items), joint) if joint else items[0]
+
+    def relation(self) -> tuple:
+        sides, signs = [self.union()], []
+        while self.is_op(*RELATIONS):
+            signs.append(self.next())
+            sides.append(self.union())
+        return ("rel", tuple(sides), tuple(signs)) if signs else sides[0]
+
+    def union(self) -> tuple:
+        left = self.ratio()
+        while self.is_op(*_SETS):
+            left = (_SETS[self.next()], left, self.ratio())
+        return left
+
+    def ratio(self) -> tuple:
+        terms = [self.sum()]
+        while self.follows(":"):
+            terms.append(self.sum())
+        return terms[0] if len(terms) == 1 else ("ratio", tuple(terms))
+
+    def sum(self) -> tuple:
+        terms = []
+        while not terms or self.is_op("+", "-", r"\pm", r"\mp"):
+            sign = self.next() if self.is_op("+", "-", r"\pm", r"\mp") else "+"
+            term = self.product()
+            terms.append(term if sign == "+" else times(NEGATIVE, term) if sign == "-" else ("pm", sign, term))
+        return plus(tuple(terms))
+
+    def product(self) -> tuple:
+        left = self.signed()
+        while True:
+            if self.follows("*"):
+                left = times(left, self.signed())
+            elif self.follows("/"):
+                right = self.signed()
+                while self.tight and self.starts_factor():
+                    right = times(right, self.power())
+                left = over(left, right)
+            elif self.starts_factor():
+                after_number = self.kind(-1) == "num"
+                if after_number and self.kind() == "num":
+                    raise Unreadable("two numbers side by side")
+                mixed = after_number and left[0] == "num" and self.is_op(r"\frac")
+                left = self.mixed(left) if mixed else times(left, self.power())
+            elif self.is_word() and not self.is_word("and", "or"):
+                left = self.unit(left)
+            else:
+                return left
+
+    def mixed(self, whole: tuple) -> tuple:
+        """`2\\frac12`: a sum, if it is a whole number and a proper fraction of two numbers."""
+        part = self.power()
+        if part[0] != "/" or part[1][0] != "num" or part[2][0] != "num" or whole[1].denominator != 1:
+            return times(whole, part)
+        if not 0 < part[1][1] < part[2][1]:
+            raise Unreadable("an improper mixed number, or a product")
+        return ("num", whole[1] + part[1][1] / part[2][1])
+
+    def signed(self) -> tuple:
+        if self.is_op("-", "+"):
+            return times(NEGATIVE, self.signed()) if self.next() == "-" else self.signed()
+        return self.power()
+
+    def starts_factor(self) -> bool:
+        if self.is_op("|"):
+            return self.bars % 2 == 0
+        return self.kind() in ("num", "sym", "fn") or self.is_op(*_FACTORS)
+
+    def power(self) -> tuple:
+        base = self.postfix()
+        if not self.follows("^"):
+            return base
+        if any(self.follows(*signs) for signs in (("°",), (r"\circ",), ("{", "°", "}"), ("{", r"\circ", "}"))):
+            return ("unit", base, DEGREE)
+        exponent = self.script()
+        if exponent == ("sym", "'"):
+            return ("sym", self.name(base) + "'")
+        if self.is_op("!", "^"):
+            raise Unreadable("an ambiguous exponent")
+        return ("^", base, exponent)
+
+    def script(self) -> tuple:
+        """An exponent: a braced expression, or one token; `x^12` is read as it is meant."""
+        if self.follows("{", r"\prime", "}") or self.follows(r"\prime"):
+            return ("sym", "'")
+        if self.is_op("-", "+"):
+            return times(NEGATIVE, self.atom()) if self.next() == "-" else self.atom()
+        return self.argument() if self.is_op("{") else self.atom()
+
+    def postfix(self) -> tuple:
+        value = self.atom()
+        while self.is_op("!", "%", "°", "_", "'"):
+            sign = self.next()
+            if sign == "!":
+                value = ("fn", "factorial2" if self.follows("!") else "factorial", (value,))
+                if self.is_op("!"):
+                    raise Unreadable("!!!")
+            elif sign == "_":
+                value = self.subscript(value)
+            elif sign == "'":
+                value = ("sym", self.name(value) + "'")
+            else:
+                value = ("unit", value, PERCENT if sign == "%" else DEGREE)
+        return value
+
+    # -- what stands alone
+
+    def atom(self) -> tuple:
+        kind, value = self.kind(), self.next()
+        if kind in ("num", "sym"):
+            return (kind, value)
+        if kind == "fn":
+            return self.function(value)
+        if kind == "word":
+            return self.word(value)
+        if value in ("(", "[", r"\{"):
+            return self.group(value)
+        if value == "{":
+            return self.within("}", self.statement)
+        if value == "$":  # a price
+            return ("unit", self.signed(), MONEY)
+        if value == r"\frac":
+            return ("/", self.argument(), self.argument())
+        if value == r"\binom":
+            return ("fn", "binomial", (self.argument(), self.argument()))
+        if value == r"\sqrt":
+            degree = self.within("]", self.sum) if self.follows("[") else ("num", Fraction(2))
+            return ("fn", "root", (self.atom() if self.is_op("(") else self.argument(), degree))
+        if value in _FENCES:
+            closed, name = _FENCES[value]
+            self.bars += value == "|"
+            inner = self.within(closed, self.sum)
+            self.bars -= value == "|"
+            return ("fn", name, (inner,))
+        if value == r"\infty":
+            return INFINITY
+        if value == r"\emptyset":
+            return ("empty",)
+        if value == r"\mathbb":
+            name = self.name(self.argument())
+            return ("reals",) if name == "R" else ("sym", rf"\mathbb {name}")
+        if value == r"\begin":
+            return self.matrix()
+        if value == r"\overline":
+            inner = self.argument()
+            return inner if inner[0] == "*" and all(map(self.name, inner[1])) else ("sym", self.name(inner))
+        if value in ACCENTS:
+            return ("sym", f"{value} {self.name(self.argument())}")
+        raise Unreadable(f"{value!r}")
+
+    def name(self, tree: tuple) -> str:
+        if tree[0] != "sym":
+            raise Unreadable("a name expected")
+        return tree[1]
+
+    def word(self, word: str) -> tuple:
+        number = WORD_NUMBERS.get(word.lower())
+        if number is not None:
+            return ("num", number)
+        if len(word) == 1 or self.value() in RELATIONS or (self.kind() is None and self.value(-2) in RELATIONS):
+            return ("sym", word)
+        raise Unreadable(f"word {word!r}")
+
+    def unit(self, value: tuple) -> tuple:
+        """The words after a value: a multiple (`5 million`), then its unit, to the end of the item."""
+        while self.is_word(*MULTIPLES):
+            value = times(value, ("num", Fraction(MULTIPLES[self.next()])))
+        words = ""
+        while self.kind() is not None and not self.is_word("and", "or"):
+            if self.is_word():
+                words += f" {self.next()}"
+            elif words and self.follows("^"):
+                braced, sign = self.follows("{"), "-" if self.follows("-") else ""
+                words += f"^{sign}{self.next()}"
+                if braced:
+                    self.take("}")
+            elif words and (self.follows(".") or (self.is_op("/", "*", "-") and self.kind(1) == "word")):
+                words += "" if self.value(-1) == "." else self.next()
+            else:
+                break
+        if self.kind() is not None and not (self.is_op(",", ";", ")", "]", "}", r"\}", *RELATIONS) or self.is_word()):
+            raise Unreadable("a value after a unit")
+        if not words:
+            return value
+        unit = read_unit(words, value in (("num", Fraction(1)), ("*", (NEGATIVE, ("num", Fraction(1))))))
+        if unit is None:
+            raise Unreadable(f"{words!r} after a value")
+        return ("unit", value, unit) if unit.dims else value
+
+    def argument(self) -> tuple:
+        """What `\\frac` takes: a braced expression or one digit or symbol, as TeX reads `\\frac12`."""
+        if self.follows("{"):
+            return self.within("}", self.sum)
+        if self.kind() == "num":
+            text = self.tokens[self.at][2]
+            if len(text) > 1:  # `\frac12`: two arguments in one token
+                if not text.isdecimal():
+                    raise Unreadable("argument")
+                self.tokens[self.at : self.at + 1] = [("num", Fraction(d), d) for d in (text[0], text[1:])]
+        elif self.kind() not in ("sym", "op"):
+            raise Unreadable("argument")
+        return self.atom()
+
+    def function(self, name: str) -> tuple:
+        if name == "sqrt":
+            return ("fn", "root", (self.atom(), ("num", Fraction(2))))
+        base = self.argument() if self.follows("_") else None
+        exponent = self.script() if self.follows("^") else None
+        if name in ("gcd", "lcm", "max", "min"):
+            inner = self.atom()
+            if inner[0] != "group":
+                raise Unreadable(name)
+            return ("fn", name, inner[2])
+        if self.is_op("(", "{", "["):
+            inner = self.atom()
+            if self.is_op("^") and exponent is None and name != "exp":
+                raise Unreadable("a power after a function")
+        else:
+            inner = self.power()
+            while self.starts_factor() and self.kind() != "fn" and not self.is_op("("):
+                inner = times(inner, self.power())
+            if self.is_op("/") and self.kind(1) == "num":  # \sin \pi/3
+                self.at += 2
+                inner = ("/", inner, ("num", self.value(-1)))
+        if exponent == times(NEGATIVE, ("num", Fraction(1))):
+            if name not in ("sin", "cos", "tan"):
+                raise Unreadable("inverse function")
+            return ("fn", "arc" + name, (inner,))
+        result = ("fn", name, (inner,) if base is None else (inner, base))
+        return result if exponent is None else ("^", result, exponent)
+
+    def group(self, opened: str) -> tuple:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("nested too deep")
+        inner = ("list", (), "") if self.is_op(*_CLOSING) else self.statement()
+        closed = self.next()
+        self.depth -= 1
+        if closed not in _CLOSING or (opened == r"\{") != (closed == r"\}"):
+            raise Unreadable("brackets")
+        items, joint = (inner[1], inner[2]) if inner[0] == "list" else ((inner,), "")
+        if joint == "or":
+            raise Unreadable("or in brackets")
+        brackets = (opened + closed).replace("\\", "")
+        width, rest = divmod(len(items), self.breaks + 1)
+        if brackets == "[]" and self.breaks and width > 1 and not rest:  # [1, 2; 3, 4]
+            return ("matrix", tuple(items[i : i + width] for i in range(0, len(items), width)))
+        if len(items) == 1 and brackets in ("()", "[]") and items[0][0] not in ("group", "unit"):
+            return items[0]
+        return ("group", brackets, items)
+
+    def matrix(self) -> tuple:
+        name, rows = self.environment(), [()]
+        if not name.endswith(("matrix", "array")):
+            raise Unreadable(name)
+        if name == "array" and self.is_op("{"):  # its columns
+            self.environment()
+        while not self.follows(r"\end"):
+            rows[-1] += (self.sum(),)
+            if self.follows("\\\\"):
+                rows.append(())
+            elif not self.follows("&") and not self.is_op(r"\end"):
+                raise Unreadable("matrix")
+        self.environment()
+        rows = rows if rows[-1] else rows[:-1]
+        if not rows or len({len(row) for row in rows}) != 1:
+            raise Unreadable("ragged matrix")
+        return ("fn", "det", (("matrix", tuple(rows)),)) if name == "vmatrix" else ("matrix", tuple(rows))
+
+    def environment(self) -> str:
+        """A name in braces."""
+        self.take("{")
+        name = ""
+        while not self.follows("}"):
+            name += str(self.next())
+        return name
+
+    def subscript(self, value: tuple) -> tuple:
+        """The label of a name, or the base of a numeral."""
+        start, depth = self.at, 0
+        while True:
+            depth += self.is_op("{") - self.is_op("}")
+            self.next()
+            if depth == 0:
+                break
+        label = "".join(str(token[1]) for token in self.tokens[start : self.at]).removeprefix("{").removesuffix("}")
+        if value[0] == "sym":
+            return ("sym", f"{value[1]}_{label}")
+        if value[0] == "group" and len(value[2]) == 1:
+            value = value[2][0]
+        base = WORD_NUMBERS.get(label.lower()) or (Fraction(label) if label.isdecimal() and len(label) < 3 else None)
+        if value[0] != "num" or base is None:
+            raise Unreadable("subscript")
+        return ("base", value[1], base)

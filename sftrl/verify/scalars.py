@@ -1,0 +1,185 @@
+"""Decide whether two scalar trees have the same value: exactly by rational arithmetic, else by enough digits.
+
+Expressions with variables are compared at sample points. For rational functions the points are large integers and the
+arithmetic exact, so that unequal is proved and equal is wrong with a chance of about the degree in ten thousand a point
+(three points are used). Other closed forms are evaluated with mpmath. Values differ if their difference is the same at
+two precisions. They are equal if they agree to 90 digits more than three times the span of the numbers met on the way:
+`(2+\\sqrt3)^{100}` is near an integer by its inverse, so 57 digits on the way ask for 260. Where that is more than
+`MAX_DIGITS`, nothing is decided.
+"""
+
+import zlib
+from fractions import Fraction
+
+from sftrl.verify.trees import CONSTANTS, kinds, symbols
+from sftrl.verify.values import DIGITS, NoValue, TooLarge, bounded, exact, measured, numeric
+
+MAX_DIGITS = 4_000
+CLOSE = 1e-90  # relative: two numbers this close are one
+_INTEGRAL = {"floor", "ceil", "factorial", "factorial2", "binomial", "gcd", "lcm"}  # at home on the integers
+_INTEGRAL_NAMES = set("ijklmnpqrstNMK")
+
+
+def equal(gold: tuple, answer: tuple) -> bool | None:
+    """Say whether two scalars are equal; None if unsure. Raises NoValue if one of them is no scalar."""
+    if gold == answer:
+        return True
+    names = symbols(gold) | symbols(answer)
+    if not names - CONSTANTS:
+        return _same_number(gold, answer, {})
+    found = None
+    if "i" not in names:
+        found = _equal_rational(gold, answer, names)
+    if found is None:
+        found = _equal_sampled(gold, answer, names, bool((kinds(gold) | kinds(answer)) & _INTEGRAL))
+    return found
+
+
+def _large(name: str, k: int) -> Fraction:
+    return Fraction(1009 + zlib.crc32(f"{name}{k}".encode()) % 9973)
+
+
+def _equal_rational(gold: tuple, answer: tuple, names: frozenset[str]) -> bool | None:
+    """Compare rational functions at three points; None if a value there is irrational."""
+    if not (_is_rational(gold) and _is_rational(answer)):
+        return None
+    for k in range(3):
+        point = {name: _large(name, k) for name in names}
+        try:
+            if exact(gold, point) != exact(answer, point):
+                return False
+        except NoValue:
+            return None
+    return True
+
+
+def _is_rational(tree: tuple) -> bool:
+    """Say whether a tree has no functions, and no exponents but integers."""
+    if tree[:1] == ("fn",) or (tree[:1] == ("^",) and symbols(tree[2])):
+        return False
+    return all(_is_rational(part) for part in tree if type(part) is tuple)
+
+
+def _equal_sampled(gold: tuple, answer: tuple, names: frozenset[str], integral: bool) -> bool | None:
+    """Compare at points of three sorts: positive, integer, and general (negative and complex)."""
+    names = sorted(names - CONSTANTS)
+    found: dict[str, list[bool | None]] = {"positive": [], "integer": [], "general": []}
+    for k in range(3):
+        noise = {name: zlib.crc32(f"{name}{k}".encode()) % 997 / 997 for name in names}
+        positive = {name: 0.2 + 0.7 * k + u / 3 for name, u in noise.items()}
+        integer = {name: Fraction(1 + (k + 3 * j + int(4 * u)) % 7) for j, (name, u) in enumerate(noise.items())}
+        found["positive"].append(_same_at(gold, answer, positive))
+        found["integer"].append(_same_at(gold, answer, integer))
+        if False in found["positive"] and False in found["integer"]:
+            return False
+        general = {name: complex(-0.3 - u, 0.4 * k) for name, u in noise.items()}
+        found["general"].append(_same_at(gold, answer, general))
+    good = {sort: False not in seen and True in seen for sort, seen in found.items()}
+    if all(good.values()):
+        return True
+    if integral and good["integer"] and all(name[0] in _INTEGRAL_NAMES for name in names):
+        points = ({name: Fraction(1 + k * (2 * j + 1) % 41) for j, name in enumerate(names)} for k in range(41))
+        seen = [_same_at(gold, answer, point) for point in points]
+        return False if False in seen else (True if seen.count(True) > 20 else None)
+    return None
+
+
+def _same_at(gold: tuple, answer: tuple, point: dict) -> bool | None:
+    try:
+        return _same_number(gold, answer, point)
+    except NoValue:
+        return None
+
+
+def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
+    """Compare two values, exactly where both are rational."""
+    if not any(isinstance(value, float | complex) for value in point.values()):
+        try:
+            return exact(gold, point) == exact(answer, point)
+        except NoValue:
+            pass
+    values = []
+    for digits in (DIGITS, DIGITS + 50):
+        (a, first), (b, second) = measured(gold, point, digits), measured(answer, point, digits)
+        values.append((a, b))
+        scale = max(abs(a), abs(b))
+        if abs(a - b) <= scale * CLOSE:
+            break
+    else:
+        zeros = []
+        for once, again in zip(*values, strict=True):
+            # What is nothing but rounding error shrinks with more digits; a value, however small, stays.
+            zero = abs(again) <= abs(once) * 1e-40
+            if not zero and abs(again - once) > abs(once) * CLOSE:
+                return None
+            zeros.append(zero)
+        if not all(zeros):
+            return False
+        scale = 1
+    span = int(max(first, second) * 0.302)
+    if 4 * span > MAX_DIGITS:
+        raise TooLarge("digits")
+    if span:
+        a, b = (numeric(tree, point, DIGITS + 4 * span) for tree in (gold, answer))
+    return bool(abs(a - b) * 10 ** (90 + 3 * span) <= scale)
+
+
+# -- equations
+
+
+def same_zeros(gold: tuple, answer: tuple) -> bool:
+    """Say whether two equations, as differences of their sides, are the same but for a factor that is a number.
+
+    Fractions are cleared first (`y/x = 2` is `y = 2x`). Each function or power that is not rational counts as one more
+    variable. `x = y` is not `x^2 = y^2`, and `x - 6 = 0` not `(x - 6)(x - 3) = 0`.
+    """
+    return proportional(_numerator, gold, answer) is not None
+
+
+def proportional(evaluate, gold: tuple, answer: tuple) -> Fraction | None:
+    """The number c with gold = c * answer at three points, if there is one."""
+    ratio = None
+    for k in range(3):
+        point = {name: _large(name, k) for name in symbols(gold) | symbols(answer)}
+        try:
+            ours, theirs = evaluate(gold, point), evaluate(answer, point)
+        except NoValue:
+            return None
+        if ours == 0 or theirs == 0 or ratio not in (None, ours / theirs):
+            return None
+        ratio = ours / theirs
+    return ratio
+
+
+def _numerator(tree: tuple, point: dict[str, Fraction]) -> Fraction:
+    return _over(tree, point)[0]
+
+
+def _over(tree: tuple, point: dict[str, Fraction]) -> tuple[Fraction, Fraction]:
+    """Numerator and denominator of a tree at a point, as polynomials."""
+    kind = tree[0]
+    if kind == "+":
+        top, bottom = Fraction(0), Fraction(1)
+        for term in tree[1]:
+            above, below = _over(term, point)
+            if below == bottom:
+                top += above
+            else:
+                top, bottom = top * below + above * bottom, bottom * below
+        return top, bottom
+    if kind == "*":
+        top, bottom = Fraction(1), Fraction(1)
+        for factor in tree[1]:
+            above, below = _over(factor, point)
+            top, bottom = top * above, bottom * below
+        return top, bottom
+    if kind == "/":
+        (top, under), (bottom, over) = _over(tree[1], point), _over(tree[2], point)
+        return top * over, under * bottom
+    if kind == "^" and tree[2][0] == "num" and tree[2][1].denominator == 1 and 0 <= tree[2][1] <= 64:
+        top, bottom = _over(tree[1], point)
+        return bounded(top ** int(tree[2][1])), bounded(bottom ** int(tree[2][1]))
+    try:
+        return exact(tree, point), Fraction(1)
+    except NoValue:
+        return _large(repr(tree), 0), Fraction(1)  # sin x, \\sqrt 2: one more variable

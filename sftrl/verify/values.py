@@ -1,0 +1,200 @@
+"""The value of a scalar tree at a point: exactly, as a Fraction, or to a number of digits, as an mpmath number.
+
+Both are bounded: an exact number has at most `MAX_BITS` bits, and what no number of digits can hold is `TooLarge`.
+"""
+
+import threading
+from fractions import Fraction
+from math import comb, factorial, gcd, isqrt, lcm, prod
+
+from sftrl.verify.trees import kinds
+from sftrl.verify.units import DEGREE, MONEY, PERCENT
+
+MAX_BITS = 65_536  # of an exact number: room for 5000!, and a few milliseconds for a gcd
+MAX_FACTORIAL = 5_000
+MAX_EXPONENT = 10**9  # of a numeric power, and of e
+DIGITS = 100
+
+
+class NoValue(ArithmeticError):
+    """The tree is no scalar, or is undefined here."""
+
+
+class TooLarge(NoValue):
+    """The value is out of bounds: no layer will compute it in time."""
+
+
+def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:
+    """The exact rational value of a tree at a point; NoValue if it is irrational, undefined or too large."""
+    kind = tree[0]
+    if kind == "num":
+        return tree[1]
+    if kind == "sym":
+        if tree[1] not in point:
+            raise NoValue(tree[1])
+        return point[tree[1]]
+    if kind == "+":
+        return bounded(sum(exact(term, point) for term in tree[1]))
+    if kind == "*":
+        product = Fraction(1)
+        for factor in tree[1]:
+            product = bounded(product * exact(factor, point))
+        return product
+    if kind == "/":
+        bottom = exact(tree[2], point)
+        if bottom == 0:
+            raise NoValue("division by zero")
+        return bounded(exact(tree[1], point) / bottom)
+    if kind == "^":
+        return _power(exact(tree[1], point), exact(tree[2], point))
+    if kind == "fn":
+        return _function(tree[1], [exact(argument, point) for argument in tree[2]])
+    if kind == "unit" and tree[2] in (PERCENT, MONEY):
+        return exact(tree[1], point) / (100 if tree[2] == PERCENT else 1)
+    if kind == "group" and len(tree[2]) == 1:
+        return exact(tree[2][0], point)
+    raise NoValue(kind)
+
+
+def bounded(value: Fraction) -> Fraction:
+    """The value itself, unless it is too large to go on with."""
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise TooLarge("too large")
+    return value
+
+
+def _power(base: Fraction, power: Fraction) -> Fraction:
+    if power.denominator != 1:
+        return _power(_root(base, power.denominator), Fraction(power.numerator))
+    size = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if abs(power) > MAX_BITS or size * abs(power) > MAX_BITS or (base == 0 and power <= 0):
+        raise NoValue("power")
+    return base ** int(power)
+
+
+def _root(value: Fraction, degree: int) -> Fraction:
+    if value < 0 or not 1 <= degree <= 64:
+        raise NoValue("root")
+    roots = []
+    for part in (value.numerator, value.denominator):
+        low = isqrt(part) if degree == 2 else round(part ** (1 / degree)) if part < 2**52 else -1
+        if low < 0 or low**degree != part:
+            raise NoValue("irrational")
+        roots.append(low)
+    return Fraction(*roots)
+
+
+def _function(name: str, values: list[Fraction]) -> Fraction:
+    first = values[0]
+    if name == "root" and values[1].denominator == 1:
+        return _root(first, int(values[1]))
+    if name == "abs":
+        return abs(first)
+    if name in ("floor", "ceil"):
+        return Fraction(first.__floor__() if name == "floor" else first.__ceil__())
+    if name in ("max", "min"):
+        return max(values) if name == "max" else min(values)
+    if any(value.denominator != 1 for value in values):
+        raise NoValue(name)
+    whole = [int(value) for value in values]
+    if name == "factorial" and 0 <= first <= MAX_FACTORIAL:
+        return Fraction(factorial(whole[0]))
+    if name == "factorial2" and 0 <= first <= MAX_FACTORIAL:
+        return Fraction(prod(range(whole[0], 0, -2)))
+    if name == "binomial" and 0 <= values[1] <= first <= MAX_FACTORIAL:
+        return Fraction(comb(*whole))
+    if name in ("gcd", "lcm"):
+        return Fraction((gcd if name == "gcd" else lcm)(*whole))
+    raise NoValue(name)
+
+
+_local = threading.local()
+
+
+def numeric(tree: tuple, point: dict, digits: int = DIGITS):
+    """The value of a tree to about `digits` digits, as an mpmath number; NoValue if undefined or out of bounds."""
+    return measured(tree, point, digits)[0]
+
+
+def measured(tree: tuple, point: dict, digits: int) -> tuple:
+    """The value of a tree, and the span of what was added on the way: how many bits the farthest from 1 had."""
+    if not hasattr(_local, "context"):  # mpmath's own context is shared by all threads and not safe in them
+        import mpmath
+
+        _local.context = mpmath.MPContext()
+    mp = _local.context
+    mp.dps = digits + 15
+    met = [0]
+    try:
+        value = _numeric(mp, tree, point, met)
+    except (ZeroDivisionError, ValueError, OverflowError, TypeError, MemoryError, mp.NoConvergence) as error:
+        raise NoValue(str(error)) from None
+    if not mp.isfinite(value):
+        raise NoValue("not finite")
+    return value, max(met)
+
+
+def _numeric(mp, tree: tuple, point: dict, met: list[int]):
+    kind = tree[0]
+    if kind == "num":
+        return mp.mpf(tree[1].numerator) / tree[1].denominator
+    if kind == "sym":
+        if tree[1] in point:
+            value = point[tree[1]]
+            return mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else mp.mpmathify(value)
+        constant = {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}.get(tree[1])
+        if constant is None:
+            raise NoValue(tree[1])
+        return constant
+    if kind == "+":
+        terms = [_numeric(mp, term, point, met) for term in tree[1]]
+        met.extend(abs(int(mp.mag(term))) for term in terms if term and mp.isfinite(term))
+        return mp.fsum(terms)
+    if kind == "*":
+        return mp.fprod(_numeric(mp, factor, point, met) for factor in tree[1])
+    if kind == "/":
+        return _numeric(mp, tree[1], point, met) / _numeric(mp, tree[2], point, met)
+    if kind == "^":
+        base, power = _numeric(mp, tree[1], point, met), _numeric(mp, tree[2], point, met)
+        if abs(power) > MAX_EXPONENT:
+            raise TooLarge("exponent")
+        value = mp.power(base, power)
+        if "+" in kinds(tree[1]) and value and mp.isfinite(value):
+            met.append(abs(int(mp.mag(value))))
+        return value
+    if kind == "fn":
+        values = [_numeric(mp, argument, point, met) for argument in tree[2]]
+        if values[0] and mp.isfinite(values[0]) and tree[1] not in ("root", "ln", "log", "abs"):
+            met.append(abs(int(mp.mag(values[0]))))  # sin(10^{-99}) is near 10^{-99}, and tanh 99 near 1
+            met.append(int(1.45 * abs(values[0])) if tree[1] in ("sinh", "cosh", "tanh") and met[-1] < 30 else 0)
+        return _numeric_function(mp, tree[1], values)
+    if kind == "unit" and tree[2] in (PERCENT, DEGREE, MONEY):
+        return _numeric(mp, tree[1], point, met) * {PERCENT: mp.mpf(1) / 100, DEGREE: mp.pi / 180, MONEY: 1}[tree[2]]
+    if kind == "group" and len(tree[2]) == 1:
+        return _numeric(mp, tree[2][0], point, met)
+    raise NoValue(kind)
+
+
+_MPMATH = {
+    name: name for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "exp", "floor", "ceil")
+}
+_MPMATH |= {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "abs": "fabs"}
+_MPMATH |= {"factorial": "factorial", "factorial2": "fac2", "binomial": "binomial"}
+
+
+def _numeric_function(mp, name: str, values: list):
+    first = values[0]
+    if first and mp.mag(first) > 1000 and name not in ("root", "ln", "log", "abs"):
+        raise TooLarge("too large")  # sine, floor and the rest would need all its digits
+    if name in ("factorial", "factorial2", "binomial", "exp") and any(abs(value) > 10**6 for value in values):
+        raise TooLarge("too large")
+    if name == "root":
+        if values[1] == 3 and not mp.im(first) and mp.re(first) < 0:  # the real cube root, as in school
+            return -mp.root(-first, 3)
+        return mp.sqrt(first) if values[1] == 2 else mp.power(first, 1 / values[1])
+    if name in ("ln", "log"):
+        return mp.log(first) / mp.log(values[1]) if len(values) == 2 else mp.log(first)
+    plain = _MPMATH.get(name)
+    if plain is None or (name in ("floor", "ceil") and mp.im(first)):
+        raise NoValue(name)
+    return getattr(mp, plain)(*values)
