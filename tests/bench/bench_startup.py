@@ -2,9 +2,8 @@
 
     python tests/bench/bench_startup.py
 
-Each layer is timed on top of the one below, rounds interleaved, medians shown; `CPU` is the time of all processes, which
-what else the machine does changes less than `wall`. The share is that of a job of the quick study: the start-up against
-the work of a training run there, of which `sftrl.plan` knows the estimate.
+Rounds are interleaved, medians shown. `CPU` is the time of all processes, which what else the machine does changes less
+than `wall`.
 """
 
 import json
