@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "plan":
             return plan(study, given.gpu)
         stale = check(study)
+        if given.command == "study":
+            plan(study, None, sources=False)
         return run(study, given.params, given.cores, given.fresh, stale) if given.command == "study" else 0
     except InputError as error:
         print(error, file=sys.stderr)
@@ -74,9 +76,9 @@ def check(study: Study) -> dict[str, list[str]]:
     return stale
 
 
-def plan(study: Study, gpu: str | None) -> int:
-    """Print what the study will cost."""
-    from sftrl.plan import table_of_costs
+def plan(study: Study, gpu: str | None, sources: bool = True) -> int:
+    """Print what the study will cost, what will not go well, and where the rates come from."""
+    from sftrl.plan import table_of_costs as report
     from sftrl.stages import costs
 
     on = costs.machine_of(study, gpu)
@@ -84,7 +86,7 @@ def plan(study: Study, gpu: str | None) -> int:
     print(f"study {study.name}\n{table_of_costs.table(rows, on)}")
     for line in table_of_costs.warnings(rows, on, shutil.disk_usage(Path.cwd()).free):
         print(f"warning: {line}")
-    for line in table_of_costs.sources(on, measured):
+    for line in table_of_costs.sources(on, measured) if sources else ():
         print(f"source: {line}")
     return 0
 

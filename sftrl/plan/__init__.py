@@ -1,10 +1,10 @@
 """What a study will cost before it runs: FLOPs, memory, GPU-hours, disk, and how long its graph of jobs takes.
 
-    python -m sftrl.plan params/qwen3-4b.yaml --gpu H100-80       # the table
+    python -m sftrl plan params/qwen3-4b.yaml --gpu H100-80       # the table
     shape("Qwen/Qwen3-4B").parameters                             # 4,022,468,096
 
 `shapes` reads models' configs, `machines` the table of rates, `work` turns both into the cost of a job, `schedule`
-simulates the graph, `report` draws the table and warns. `slurm` asks a cluster what it has, and explains how its jobs
+simulates the graph, `table_of_costs` draws the table and warns. `slurm` asks a cluster what it has, and explains how its jobs
 ended. `gpus` gives each job of one machine a GPU of its own.
 """
 

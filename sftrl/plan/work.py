@@ -58,8 +58,8 @@ def activations(shape: Shape, tokens: float, recomputed: bool) -> float:
     """Return the bytes that a forward pass in bf16 keeps for the backward one, for `tokens` at once.
 
     Counted from what each operation saves: both norms' inputs in fp32 and outputs, queries, keys, values, the
-    attention's result, the gate, its activation, the up projection and their product. With recomputation only the layers' inputs
-    stay, and one layer's activations at a time.
+    attention's result, the gate, its activation, the up projection and their product. With recomputation only the
+    layers' inputs stay, and one layer's activations at a time.
     """
     layer = tokens * 2 * (8 * shape.hidden + 2 * shape.attention + 2 * shape.cached + 4 * shape.intermediate)
     if recomputed:

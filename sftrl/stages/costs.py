@@ -14,7 +14,7 @@ from sftrl.plan.table_of_costs import Row
 from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
 from sftrl.problems.table import BENCHMARKS, RL_PROBLEMS
 from sftrl.procedural import BENCHMARKS as GENERATED
-from sftrl.recipes import HEAD_DIM, Ask, Compute
+from sftrl.recipes import HEAD_DIM, Ask
 from sftrl.stages import evaluation, manifest, prediction
 from sftrl.stages.job import Job
 from sftrl.study import Study
@@ -123,7 +123,7 @@ def _training(
     answered: float,
 ) -> Cost:
     """Return the cost of training on `examples` of `length` tokens, `most` at most, a share `answered` with logits."""
-    compute = _compute(study)
+    compute = study.params.compute
     batch = recipe.get("batch_size") or recipe["prompts_per_step"] * recipe["group_size"]
     at_once = most * (recipe["micro_batch"] or min(batch // compute.processes, max(1, DEVICE_TOKENS // most)))
     lora = recipe["lora"]
@@ -135,10 +135,6 @@ def _training(
     )  # fmt: skip
 
 
-def _compute(study: Study) -> Compute:
-    return getattr(study.params, "compute", Compute())
-
-
 def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) -> Cost:
     prompt, response = lengths["prompt"], lengths["response"]
     steps = recipe["steps"] or recipe["epochs"] * _rl_problems(study) / recipe["prompts_per_step"]
@@ -147,7 +143,7 @@ def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) 
     own_engine = recipe["rollouts"] == "transformers"
     drawing = sampled(
         model, on, prompts=prompts, n=recipe["group_size"], prompt=prompt,
-        response=to_the_longest if own_engine else response, longest=most, gpus=_compute(study).processes,
+        response=to_the_longest if own_engine else response, longest=most, gpus=study.params.compute.processes,
         use="generate" if own_engine else "rollouts" if isinstance(on, Gpu) else "sampling",
     )  # fmt: skip
     learning = _training(

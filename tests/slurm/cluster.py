@@ -6,8 +6,10 @@ starts it, runs the command inside it and stops it. Debian: apt-get install slur
 sets each job's user. Nothing outside the given folder is written, and no port or service of a real Slurm is touched.
 """
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -138,7 +140,7 @@ class Cluster:
 
     def _daemon(self, name: str, *words: str) -> None:
         with (self.folder / f"{name}.out").open("w") as out:
-            daemon = subprocess.Popen([_program(name), *words], env=self.env, stdout=out, stderr=out)
+            daemon = subprocess.Popen([_program(name), *words], env=self.env, stdout=out, stderr=out, preexec_fn=_bound)
         self.daemons.append(daemon)
 
     def _wait(self, name: str, ready, seconds: float = 30) -> None:
@@ -150,6 +152,11 @@ class Cluster:
                 ends = "\n".join(f"{path.name}: ...{path.read_text()[-1500:]}" for path in logs)
                 raise RuntimeError(f"{dead[0] if dead else name} did not come up\n{ends}")
             time.sleep(0.2)
+
+
+def _bound() -> None:
+    """Have the kernel end this process when the one that started it dies, however it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
 
 
 def _program(name: str) -> str | None:
