@@ -162,6 +162,14 @@ def test_order_of_problems_does_not_matter():
     np.testing.assert_allclose(extrapolate_pass_at_k(n, c, [32, 64]).low, again.low, atol=1e-9)
 
 
+def test_forecast_of_a_large_benchmark():
+    random = np.random.default_rng(4)
+    p = random.beta(0.4, 3, 12_000)
+    forecast = extrapolate_pass_at_k(16, random.binomial(16, p), 64)
+    assert forecast.estimate == pytest.approx((1 - (1 - p) ** 64).mean(), abs=0.01)
+    assert forecast.high - forecast.low < 0.3
+
+
 def test_forecast_takes_ragged_samples():
     random = np.random.default_rng(3)
     p = random.beta(0.3, 0.9, 600)

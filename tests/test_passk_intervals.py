@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -87,6 +87,13 @@ def benchmark(draw, most=12):
 
 
 @settings(deadline=None, max_examples=100)
+@example(([15, 15], [3, 3], 3), "both", 0.9, True)  # all alike, where rounding is no spread
+@example(([12, 12], [5, 5], 3), "both", 0.9, False)
+@example(([10] * 6, [0, 10] * 3, 3), "both", 0.9, False)  # rates of 0 and 1 alone
+@example(([1] * 4, [0, 1, 1, 0], 1), "problems", 0.9, False)  # a single sample
+@example(([8] * 5, [0, 0, 0, 0, 1], 2), "problems", 0.9, False)  # one right response of all
+@example(([8] * 5, [8, 8, 8, 8, 7], 2), "problems", 0.9, False)  # one wrong
+@example(([40] * 5, [40, 40, 40, 40, 0], 39), "samples", 0.9, False)
 @given(benchmark(), st.sampled_from(["samples", "problems", "both"]), st.floats(0.5, 0.99), st.booleans())
 def test_intervals_agree_with_a_slow_reference(counts, over, level, ragged):
     n, c, k = counts
