@@ -1,6 +1,7 @@
 """Two processes, or a batch in parts, are one training: the same curve, but for the order of additions."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +18,11 @@ from sftrl.recipes import Compute, Lora
 from sftrl.train import launch
 
 TESTS = Path(__file__).parent
-# Of the GRPO recipes, the trainer's own loss and the one whose normalizer is each process's own.
 KINDS = {
     "full": ("sft", {}),
     "lora": ("sft", {"lora": Lora(rank=4)}),
     "packed": ("sft", {"packing": True}),
     "grpo": ("grpo", {}),
-    "grpo-lora": ("grpo", {"lora": Lora(rank=4)}),
 }
 
 
@@ -39,6 +38,21 @@ def fixed(monkeypatch):
 
     monkeypatch.setattr(GrpoTrainer, "_generate_single_turn", GrpoTrainer._generate_single_turn)
     trained.fixed_rollouts()
+
+
+@pytest.fixture(scope="module")
+def by_one(base, tmp_path_factory):
+    """Train a kind in this process, its batches in parts of 4; each once."""
+    made = {}
+
+    def train(name: str):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            kind, changes = KINDS[name]
+            made[name] = start(kind, base, folder, **changes), weights(folder)
+        return made[name]
+
+    return train
 
 
 @pytest.fixture(scope="module")
@@ -69,32 +83,49 @@ def close(one, two) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_two_processes_train_as_one(name, base, by_two, fixed, tmp_path):
+def test_two_processes_train_as_one(name, by_one, by_two, fixed):
     """45 examples in batches of 8: the last batch of an epoch has 5, in one process and in two."""
-    kind, changes = KINDS[name]
-    one = start(kind, base, tmp_path, **changes)
+    one, a = by_one(name)
     close(one, read_table(by_two / name / "trainer" / "log.parquet"))
-    a, b = weights(tmp_path), weights(by_two / name)
+    b = weights(by_two / name)
     # Adam's first steps turn a rounding error of a gradient near 0 into a step of its own sign.
     assert all(torch.allclose(a[key], b[key], atol=2e-3) for key in a)
 
 
-@pytest.mark.parametrize("part", [1, 2, 8])
-@pytest.mark.parametrize("name", ["full", "packed", "grpo"])
-def test_a_batch_in_parts_is_one_batch(name, part, base, fixed, tmp_path):
+@pytest.mark.parametrize(("name", "part"), [("full", 1), ("full", 8), ("packed", 1), ("grpo", 1)])
+def test_a_batch_in_parts_is_one_batch(name, part, base, by_one, fixed, tmp_path):
     """Each token counts the same, whatever part it comes in (a mean of parts' means would not do; arXiv 2604.23747)."""
     kind, changes = KINDS[name]
-    close(start(kind, base, tmp_path / "a", **changes), start(kind, base, tmp_path / "b", **changes, micro_batch=part))
+    close(by_one(name)[0], start(kind, base, tmp_path, **changes, micro_batch=part))
 
 
-def test_packed_is_as_unpacked(base, tmp_path):
-    close(start("sft", base, tmp_path / "a"), start("sft", base, tmp_path / "b", packing=True))
+def test_packed_is_as_unpacked(by_one):
+    close(by_one("full")[0], by_one("packed")[0])
 
 
-def test_launched_processes_end_as_one_in_place(base, tmp_path, capfd):
-    one = start("sft", base, tmp_path / "one")
+def test_launched_processes_end_as_one_in_place(base, by_one, tmp_path, capfd):
+    one, _ = by_one("full")
     capfd.readouterr()
-    close(one, start("sft", base, tmp_path / "two", Compute(processes=2)))
-    assert [path.name for path in (tmp_path / "two").iterdir()] == ["model"]
+    close(one, start("sft", base, tmp_path, Compute(processes=2)))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
     shown = capfd.readouterr().out
     assert shown.count("step 1/18") == shown.count("step 18/18") == 1  # by the first process alone
+
+
+@pytest.mark.skipif("SFTRL_KILLS" not in os.environ, reason="minutes of starts; SFTRL_KILLS=1 runs it")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_stop_with_their_launcher_and_go_on(how, base, by_one, tmp_path):
+    """Told by the launcher, or by its end: the processes save, leave no one behind, and the next call goes on."""
+    code = (
+        f"from trained import *; start('sft', {base!r}, Path({str(tmp_path)!r}), Compute(processes=2, save_minutes=9))"
+    )
+    command = [sys.executable, "-c", f"from trained import *; {code}"]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+    launcher = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "step 1/18" in launcher.stdout.readline()
+    launcher.send_signal(how)
+    _, errors = launcher.communicate(timeout=300)
+    assert launcher.returncode != 0
+    assert how == signal.SIGKILL or "Interrupted" in errors
+    close(by_one("full")[0], start("sft", base, tmp_path, Compute(processes=2)))  # waits for those that still save
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
