@@ -1,8 +1,6 @@
 r"""Read an answer, in LaTeX or plain text, as a tree (`sftrl.verify.trees`); refuse what is not understood.
 
-The grammar is strict on purpose: a reading that might be wrong is `Unreadable`.
-
-The grammar, loosest first; a word after a product is its unit:
+It is strict on purpose: a reading that might be wrong is `Unreadable`. The levels of the grammar, loosest first:
 
     statement  relation {(, ; and or) relation}        product  signed {* signed | / signed | power | unit}
     relation   union {(= < > <= >= != in ~) union}     signed   {+ -} power
@@ -245,6 +243,7 @@ class Parser:
             return ("empty",)
         if value == r"\mathbb":
             name = self.name(self.argument())
+            name += next((mark for mark in "+-*" if self.follows("^", mark) or self.follows("^", "{", mark, "}")), "")
             return ("reals",) if name == "R" else ("sym", rf"\mathbb {name}")
         if value == r"\begin":
             return self.matrix()
@@ -261,9 +260,8 @@ class Parser:
         return tree[1]
 
     def word(self, word: str) -> tuple:
-        number = WORD_NUMBERS.get(word.lower())
-        if number is not None:
-            return ("num", number)
+        if word.lower() in WORD_NUMBERS:
+            return ("num", WORD_NUMBERS[word.lower()])
         if len(word) == 1 or self.value() in RELATIONS or (self.kind() is None and self.value(-2) in RELATIONS):
             return ("sym", word)
         raise Unreadable(f"word {word!r}")
@@ -298,13 +296,11 @@ class Parser:
         """What `\\frac` takes: a braced expression or one digit or symbol, as TeX reads `\\frac12`."""
         if self.follows("{"):
             return self.within("}", self.sum)
-        if self.kind() == "num":
-            text = self.tokens[self.at][2]
-            if len(text) > 1:  # `\frac12`: two arguments in one token
-                if not text.isdecimal():
-                    raise Unreadable("argument")
-                self.tokens[self.at : self.at + 1] = [("num", Fraction(d), d) for d in (text[0], text[1:])]
-        elif self.kind() not in ("sym", "op"):
+        if self.kind() == "num" and len(text := self.tokens[self.at][2]) > 1:  # `\frac12`: two arguments in one token
+            if not text.isdecimal():
+                raise Unreadable("argument")
+            self.tokens[self.at : self.at + 1] = [("num", Fraction(d), d) for d in (text[0], text[1:])]
+        elif self.kind() not in ("num", "sym", "op"):
             raise Unreadable("argument")
         return self.atom()
 
@@ -345,9 +341,9 @@ class Parser:
         self.depth -= 1
         if closed not in _CLOSING or (opened == r"\{") != (closed == r"\}"):
             raise Unreadable("brackets")
-        items, joint = (inner[1], inner[2]) if inner[0] == "list" else ((inner,), "")
-        if joint == "or":
+        if inner[0] == "list" and inner[2] == "or":
             raise Unreadable("or in brackets")
+        items = inner[1] if inner[0] == "list" else (inner,)
         brackets = (opened + closed).replace("\\", "")
         width, rest = divmod(len(items), self.breaks + 1)
         if brackets == "[]" and self.breaks and width > 1 and not rest:  # [1, 2; 3, 4]
