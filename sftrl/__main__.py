@@ -52,9 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "plan":
             return plan(study, given.gpu)
         stale = check(study)
-        if given.command == "study":
-            plan(study, None, sources=False)
-        return run(study, given.params, given.cores, given.fresh, stale) if given.command == "study" else 0
+        if given.command == "check":
+            return 0
+        plan(study, None, sources=False)
+        return run(study, given.params, given.cores, given.fresh, stale)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
@@ -78,7 +79,7 @@ def check(study: Study) -> dict[str, list[str]]:
 
 def plan(study: Study, gpu: str | None, sources: bool = True) -> int:
     """Print what the study will cost, what will not go well, and where the rates come from."""
-    from sftrl.plan import table_of_costs as report
+    from sftrl.plan import table_of_costs
     from sftrl.stages import costs
 
     on = costs.machine_of(study, gpu)
