@@ -26,7 +26,7 @@ FLOORS = [
     {"sample", "train", "predict"},
     {"figures", "callback"},
     {"study"},
-    {"stages", "report"},
+    {"stages", "report", "hub"},
     {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
