@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from tiny import tiny_pair
 from trl import SFTConfig, SFTTrainer
 
@@ -27,7 +28,7 @@ HELD_OUT = pd.DataFrame(
 )
 
 
-def train(folder, callbacks, steps=12, resume=None, **more):
+def train(folder, callbacks, steps=12, resume=None, peft=None, **more):
     model, tokenizer = tiny_pair()
     rows = []
     for prompt, response in TRAIN:
@@ -44,9 +45,10 @@ def train(folder, callbacks, steps=12, resume=None, **more):
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=callbacks,
+        peft_config=peft,
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=resume)
-    return model, tokenizer
+    return trainer.model, tokenizer
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")
@@ -76,6 +78,19 @@ def test_it_measures_what_the_study_measures_and_changes_nothing(tmp_path):
     for k in (1, 2, 4):
         means = counts.groupby("benchmark")["c"].apply(lambda c, k=k: pass_at_k(4, c, k).mean())
         assert last[f"pass@{k}"] == pytest.approx(means.mean())
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_an_adapter_is_measured_as_the_model_that_it_makes(tmp_path):
+    torch.set_num_threads(1)
+    watch = CurveCallback(
+        tmp_path / "c.csv", HELD_OUT, PROBLEMS, every=3, samples=1, sampling=Sampling(max_tokens=4), progress=None
+    )
+    peft = LoraConfig(r=4, target_modules="all-linear")
+    model, tokenizer = train(tmp_path, [watch], steps=3, peft=peft, learning_rate=0.05)
+    before, after = read_table(tmp_path / "c.csv")["generalization_loss"]
+    assert after < before - 0.1
+    assert after == pytest.approx(response_loss(model.merge_and_unload(), tokenizer, HELD_OUT).per_token, rel=1e-4)
 
 
 def test_a_resumed_training_goes_on_with_the_same_curve(tmp_path):

@@ -27,7 +27,7 @@ FLOORS = [
     {"figures", "callback"},
     {"study"},
     {"stages"},
-    {"report"},
+    {"report", "hub"},
     {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
