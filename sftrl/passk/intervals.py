@@ -74,9 +74,8 @@ def pass_at_k_interval(
     if over != "samples":
         if problems < 2:
             raise InputError(f'over = "{over}" needs two problems or more: one says nothing of how problems differ')
-        apart = np.where(
-            np.isclose(values, estimate, rtol=0, atol=1e-12), 0, values - estimate
-        )  # rounding is no spread
+        apart = values - estimate
+        apart[np.abs(apart) < 1e-12] = 0  # rounding is no spread
         count = _count(np.square(apart))
         freedom, trials = _freedom(count, problems), float(problems)
         spread = values.var(axis=0, ddof=1)
@@ -87,9 +86,9 @@ def pass_at_k_interval(
             noise = np.divide(variance, both, out=np.ones_like(both), where=variance < both)
             both = both * (1 - noise * (1 - noise))
         variance = both
-    spread, variance = estimate * (1 - estimate), variance / problems
+    once, variance = estimate * (1 - estimate), variance / problems  # of one trial, of all that there were
     with np.errstate(divide="ignore", invalid="ignore"):
-        trials = np.where((variance > 0) & (spread > 0), spread / variance, trials)
+        trials = np.where((variance > 0) & (once > 0), once / variance, trials)
     low, high = wilson(estimate, trials, stats.t.ppf(0.5 + level / 2, freedom))
     return interval(estimate, low, high, level, over, one)
 
