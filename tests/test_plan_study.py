@@ -11,8 +11,8 @@ import yaml
 from sftrl.errors import InputError
 from sftrl.files import write_json
 from sftrl.plan.machines import machine
-from sftrl.plan.table_of_costs import PLACES, duration, table, tasks, warnings
 from sftrl.plan.schedule import longest_chain, makespan
+from sftrl.plan.table_of_costs import PLACES, duration, table, tasks, warnings
 from sftrl.stages import costs
 from sftrl.study import Study
 from sftrl.study.params import check

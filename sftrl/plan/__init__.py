@@ -4,8 +4,8 @@
     shape("Qwen/Qwen3-4B").parameters                             # 4,022,468,096
 
 `shapes` reads models' configs, `machines` the table of rates, `work` turns both into the cost of a job, `schedule`
-simulates the graph, `table_of_costs` draws the table and warns. `slurm` asks a cluster what it has, and explains how its jobs
-ended. `gpus` gives each job of one machine a GPU of its own.
+simulates the graph, `table_of_costs` draws the table and warns. `slurm` asks a cluster what it has, and explains how
+its jobs ended. `gpus` gives each job of one machine a GPU of its own.
 """
 
 from sftrl.plan.machines import machine

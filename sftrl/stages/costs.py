@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sftrl.errors import InputError
 from sftrl.plan.machines import Cpu, Gpu, machine, rates, recognised
-from sftrl.plan.table_of_costs import Row
 from sftrl.plan.shapes import Shape, shape
 from sftrl.plan.slurm import Request
+from sftrl.plan.table_of_costs import Row
 from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
 from sftrl.problems.table import BENCHMARKS, RL_PROBLEMS
 from sftrl.procedural import BENCHMARKS as GENERATED
