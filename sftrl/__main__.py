@@ -78,15 +78,15 @@ def check(study: Study) -> dict[str, list[str]]:
 
 def plan(study: Study, gpu: str | None, sources: bool = True) -> int:
     """Print what the study will cost, what will not go well, and where the rates come from."""
-    from sftrl.plan import table_of_costs as report
+    from sftrl.plan import table_of_costs
     from sftrl.stages import costs
 
     on = costs.machine_of(study, gpu)
     rows, measured = costs.rows(study, on)
-    print(f"study {study.name}\n{report.table(rows, on)}")
-    for line in report.warnings(rows, on, shutil.disk_usage(Path.cwd()).free):
+    print(f"study {study.name}\n{table_of_costs.table(rows, on)}")
+    for line in table_of_costs.warnings(rows, on, shutil.disk_usage(Path.cwd()).free):
         print(f"warning: {line}")
-    for line in report.sources(on, measured) if sources else ():
+    for line in table_of_costs.sources(on, measured) if sources else ():
         print(f"source: {line}")
     return 0
 

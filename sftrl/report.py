@@ -1,8 +1,7 @@
 """A study as one page to send: `runs/<study>/report/index.html`, with the executed notebooks as pages beside it.
 
-The answer comes first, then the runs, the decision, the figures, responses to look at, the settings in words, and what
-the study cannot say. The page stands alone, and works without a network: figures, styles and its few lines of script are
-inside.
+The answer comes first, then the runs, the figures, responses to look at, the settings in words, and what the study
+cannot say. The page stands alone, and works without a network: figures, styles and its few lines of script are inside.
 """
 
 import base64
@@ -129,17 +128,15 @@ def _responses(study: Study) -> str:
 
 def _settings(study: Study) -> str:
     params = study.params
-    words = [
-        f"{len(study.families)} model {'family' if len(study.families) == 1 else 'families'}, {len(study.sft_runs)} SFT runs each."
-    ]
+    words = [f"Model families: {', '.join(study.families)}, {len(study.sft_runs)} SFT runs each."]
     if study.sft_runs:
         words.append(f"SFT: rate {params.sft.learning_rate:g}, batches of {params.sft.batch_size}.")
     if params.grpo:
         grpo = params.grpo
         length = f"{grpo.steps} steps" if grpo.steps else f"{grpo.epochs} epochs"
         words.append(
-            f"GRPO: {length} of {grpo.prompts_per_step} prompts x {grpo.group_size} rollouts, rate {grpo.learning_rate:g}, "
-            f"{grpo.scheduler}, up to {grpo.max_tokens} tokens."
+            f"GRPO: {length} of {grpo.prompts_per_step} prompts x {grpo.group_size} rollouts, rate "
+            f"{grpo.learning_rate:g}, {grpo.scheduler}, up to {grpo.max_tokens} tokens."
         )
     how = params.evaluation
     words.append(

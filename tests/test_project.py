@@ -26,7 +26,8 @@ FLOORS = [
     {"sample", "train", "predict"},
     {"figures", "callback"},
     {"study"},
-    {"stages", "report"},
+    {"stages"},
+    {"report"},
     {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
