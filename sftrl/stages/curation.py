@@ -66,7 +66,8 @@ def clean(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
         if name == "sft":
             count = curate.token_counter(load_tokenizer(base.checkpoint(study, study.families[0])[0]))
             limit = study.params.data.max_response_tokens
-            table, report = curate.clean(table, count_tokens=count, max_tokens=limit)
+            verified = study.params.data.verified
+            table, report = curate.clean(table, count_tokens=count, max_tokens=limit, verified=verified)
             reports.append(report.assign(table=name))
         if name == "rl":
             table, report = curate.drop_unreadable(table)
@@ -97,17 +98,19 @@ def hold_out(study: Study, tables: Tables, seed: int) -> Tables:
     """Return the training tables with the held-out SFT examples split off, as `held_out`.
 
     Raises:
-        InputError: a run of the grid asks for more examples than are left; before anything is trained.
+        InputError: a run of the grid asks for more examples or tokens than are left; before anything is trained.
     """
     if "sft" not in tables:
         return tables
     pool, aside = curate.split(tables["sft"], study.params.data.held_out, seed)
+    there = {"examples": len(pool), "tokens": int(pool["n_tokens"].sum())}
     for name in study.sft_runs:
-        if study.run(name).examples > len(pool):
-            raise InputError(
-                f"runs: {name} asks for {study.run(name).examples} examples; {len(pool)} are left after curation and "
-                "the held-out split"
-            )
+        for unit, left in there.items():
+            if (getattr(study.run(name), unit) or 0) > left:
+                raise InputError(
+                    f"runs: {name} asks for {getattr(study.run(name), unit)} {unit}; {left} are left after curation "
+                    "and the held-out split"
+                )
     return tables | {"sft": pool, "held_out": aside}
 
 
