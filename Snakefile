@@ -4,7 +4,7 @@
 #     snakemake --configfile params/qwen3-4b.yaml --executor slurm --jobs 20
 #
 # A job's folder is named by its settings and those of the jobs before it, so a changed setting is another folder, what
-# was made before stays, and timestamps do not matter. `--forcerun sft` makes all SFT runs, and what follows, again.
+# was made before stays, and timestamps do not matter. `python -m sftrl study --fresh 02_sft` makes again.
 import sys
 
 import yaml
@@ -13,7 +13,9 @@ sys.path.insert(0, workflow.basedir)  # so that the checkout is enough, installe
 
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
-from sftrl.stages import base, curation, evaluation, grpo, prediction, sft
+from sftrl.plan import slurm
+from sftrl.stages import base, costs, curation, evaluation, grpo, prediction, sft
+from sftrl.stages.job import DONE
 from sftrl.study import Study
 from sftrl.study.params import check
 
@@ -21,6 +23,7 @@ if not config:
     sys.exit("Which study? Say so: snakemake --configfile params/<study>.yaml")
 try:
     study = Study(check(config, ", ".join(map(str, workflow.configfiles))))
+    MACHINE = costs.machine_of(study)
 except InputError as error:
     sys.exit(str(error))
 
@@ -32,12 +35,13 @@ LOGS = f"{study.folder}/notebooks"
 THREADS = 1  # two jobs of one thread each beat one of two
 
 
-def manifest(job):
-    return str(job.folder / "manifest.json")
+def done(job):
+    """Return the mark of a job whose notebook ran to its end. A result that stands before that is not made again."""
+    return str(job.folder / DONE)
 
 
-def manifests(job):
-    return [manifest(earlier) for earlier in job.inputs]
+def before(job):
+    return [done(earlier) for earlier in job.inputs]
 
 
 def evaluated(wildcards, shard=0, of=1):
@@ -53,18 +57,45 @@ def evaluation_words(wildcards):
     return f"-r family {wildcards.family} -r phase {wildcards.phase} -r run {run}" + (seed and f" -p rl_seed {seed}")
 
 
+def asks(job_of):
+    """Return a rule's resources, of which Slurm and Snakemake's own scheduler read; another attempt asks for more."""
+
+    def asked(wildcards):
+        return costs.request(study, job_of(wildcards), MACHINE)
+
+    return {
+        "gpu": lambda w: asked(w).gpus,
+        "mem_mb": lambda w, attempt: asked(w).memory_mb * attempt,
+        "runtime": lambda w, attempt: asked(w).minutes * attempt,
+        "tasks_per_gpu": 0,  # a training starts its own processes
+        "slurm_partition": lambda w: asked(w).partition,
+        "slurm_extra": "--signal=TERM@600",  # ten minutes before its time is up, a training saves and stops
+    }
+
+
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
+# A scheduler's SIGTERM is for the training in the kernel, which saves and stops; papermill would take the kernel with it.
 RUN = (
+    "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
-    "papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
-    "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb || "
+    "$gpus papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
+    "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
 
 onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            slurm.check(costs.requests(study, MACHINE), slurm.partitions())
+        except InputError as error:
+            sys.exit(f"InputError: {error}")
     with whole_file(PARAMS) as temporary:
         temporary.write_text(yaml.safe_dump(VALUES, sort_keys=False))
+
+
+onerror:
+    print(*slurm.explain(log), sep="\n", file=sys.stderr)
 
 
 wildcard_constraints:
@@ -77,20 +108,20 @@ wildcard_constraints:
 
 rule all:
     input:
-        manifest(prediction.job(study)),
+        done(prediction.job(study)),
     default_target: True
 
 
 rule bases:
     input:
-        [manifest(base.job(study, name)) for name in study.families if study.params.families[name].scratch],
+        [done(base.job(study, name)) for name in study.families if study.params.families[name].scratch],
 
 
 rule predict:
     input:
-        manifests(prediction.job(study)),
+        before(prediction.job(study)),
     output:
-        manifest(prediction.job(study)),
+        done(prediction.job(study)),
     params:
         notebook="05_predict",
         words="",
@@ -99,6 +130,8 @@ rule predict:
         text=f"{LOGS}/05_predict.log",
     message:
         "05_predict"
+    resources:
+        **asks(lambda w: prediction.job(study)),
     threads: THREADS
     shell:
         RUN
@@ -106,7 +139,7 @@ rule predict:
 
 rule base:
     output:
-        f"{study.folder}/{{family}}/base/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/base/{{key}}/done",
     params:
         notebook="00_base",
         words="-r family {family}",
@@ -115,6 +148,8 @@ rule base:
         text=f"{LOGS}/00_base/{{family}}-{{key}}.log",
     message:
         "00_base {wildcards.family}"
+    resources:
+        **asks(lambda w: base.job(study, w.family)),
     threads: THREADS
     shell:
         RUN
@@ -122,9 +157,9 @@ rule base:
 
 rule curate:
     input:
-        manifests(curation.job(study)),
+        before(curation.job(study)),
     output:
-        manifest(curation.job(study)),
+        done(curation.job(study)),
     params:
         notebook="01_curate",
         words="",
@@ -133,6 +168,8 @@ rule curate:
         text=f"{LOGS}/01_curate.log",
     message:
         "01_curate"
+    resources:
+        **asks(lambda w: curation.job(study)),
     threads: THREADS
     shell:
         RUN
@@ -140,9 +177,9 @@ rule curate:
 
 rule sft:
     input:
-        lambda w: manifests(sft.job(study, w.family, w.run)),
+        lambda w: before(sft.job(study, w.family, w.run)),
     output:
-        f"{study.folder}/{{family}}/sft/{{run}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/sft/{{run}}/{{key}}/done",
     params:
         notebook="02_sft",
         words="-r family {family} -r run {run}",
@@ -151,6 +188,8 @@ rule sft:
         text=f"{LOGS}/02_sft/{{family}}/{{run}}-{{key}}.log",
     message:
         "02_sft {wildcards.family} {wildcards.run}"
+    resources:
+        **asks(lambda w: sft.job(study, w.family, w.run)),
     threads: THREADS
     priority: 10
     shell:
@@ -159,9 +198,9 @@ rule sft:
 
 rule grpo:
     input:
-        lambda w: manifests(grpo.job(study, w.family, w.run, int(w.seed))),
+        lambda w: before(grpo.job(study, w.family, w.run, int(w.seed))),
     output:
-        f"{study.folder}/{{family}}/grpo/{{run}}-seed{{seed}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/grpo/{{run}}-seed{{seed}}/{{key}}/done",
     params:
         notebook="04_grpo",
         words="-r family {family} -r run {run} -p rl_seed {seed}",
@@ -170,6 +209,8 @@ rule grpo:
         text=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}-{{key}}.log",
     message:
         "04_grpo {wildcards.family} {wildcards.run} seed {wildcards.seed}"
+    resources:
+        **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed))),
     threads: THREADS
     priority: 5
     shell:
@@ -178,10 +219,10 @@ rule grpo:
 
 rule evaluate:
     input:
-        lambda w: manifests(evaluated(w)),
-        lambda w: [manifest(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
+        lambda w: before(evaluated(w)),
+        lambda w: [done(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
     output:
-        f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/done",
     params:
         notebook="03_evaluate",
         words=evaluation_words,
@@ -190,6 +231,8 @@ rule evaluate:
         text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{key}}.log",
     message:
         "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run}"
+    resources:
+        **asks(evaluated),
     threads: THREADS
     shell:
         RUN
@@ -197,9 +240,9 @@ rule evaluate:
 
 rule evaluate_shard:
     input:
-        lambda w: manifests(evaluated(w)),
+        lambda w: before(evaluated(w)),
     output:
-        f"{study.folder}/{{family}}/{{phase}}/{{run}}/shards/{{shard}}-of-{{of}}/{{key}}/manifest.json",
+        f"{study.folder}/{{family}}/{{phase}}/{{run}}/shards/{{shard}}-of-{{of}}/{{key}}/done",
     params:
         notebook="03_evaluate",
         words=lambda w: f"{evaluation_words(w)} -p shard {w.shard} -p of {w.of}",
@@ -208,6 +251,8 @@ rule evaluate_shard:
         text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{shard}}-of-{{of}}-{{key}}.log",
     message:
         "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run} shard {wildcards.shard} of {wildcards.of}"
+    resources:
+        **asks(lambda w: evaluated(w, int(w.shard), int(w.of))),
     threads: THREADS
     shell:
         RUN

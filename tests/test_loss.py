@@ -246,13 +246,40 @@ def test_too_long_is_an_error_or_counted(examples):
         ([{"prompt": "a", "response": "b"}], {}, "example 0: no 'id'"),
         ([{"id": "x", "prompt": "a", "response": None}], {}, "example x: its response is not text but None"),
         ([{"id": "x", "prompt": "a", "response": ""}], {}, "example x: empty response"),
+        (
+            [{"id": "x", "prompt": "a", "response": "b\udc80"}],
+            {},
+            "example x: character 1 of its response is half a surr",
+        ),
+        ([{"id": "x", "prompt": "\ud800", "response": "b"}], {}, "example x: character 0 of its prompt is half a surr"),
         ([{"id": "x", "prompt": "a", "response": "b"}], {"token_budget": 0}, "token_budget = 0"),
+        ([{"id": "x", "prompt": "a", "response": "b"}], {"token_budget": 2.5}, "token_budget = 2.5"),
+        (
+            [{"id": "x", "prompt": "a", "response": "b"}],
+            {"max_length": 0},
+            "max_length = 0: a number of tokens, at least 1",
+        ),
+        ([{"id": "x", "prompt": "a", "response": "b"}], {"max_length": "8"}, "max_length = '8'"),
         ([{"id": "x", "prompt": "a", "response": "b"}], {"too_long": "cut"}, "too_long = 'cut'"),
     ],
 )
 def test_bad_examples_are_refused_by_name(rows, options, says):
     with pytest.raises(InputError, match=says):
         response_loss(model_of(), tokenizer_of(), rows, **options)
+
+
+@pytest.mark.parametrize("field", ["prompt", "response"])
+def test_a_token_beyond_the_vocabulary_is_refused_by_name(field):
+    tokenizer = tokenizer_of()
+    tokenizer.add_tokens(["first", "second"])
+    model = model_of(vocab_size=len(tokenizer) - 1)
+    rows = [{"id": "fits", "prompt": "first", "response": "first"}, {"id": "x", "prompt": "a", "response": "b"}]
+    response_loss(model, tokenizer, rows)
+    rows[1][field] = "a second"
+    with pytest.raises(
+        InputError, match=f"example x: token {len(tokenizer) - 1}, 'second', is beyond the model's {len(tokenizer) - 1}"
+    ):
+        response_loss(model, tokenizer, rows)
 
 
 def test_a_response_that_nothing_predicts():

@@ -71,6 +71,10 @@ def test_greedy_equals_transformers(llm, folder):
     assert sum(agree) >= 0.95 * len(agree)
 
 
+def test_weights_are_loaded_in_the_checkpoints_own_precision(llm):
+    assert llm.model_config.dtype == torch.float32  # vLLM's own `auto` would take half of it
+
+
 def test_stops_and_seeds(llm, folder):
     wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 20)
     first, again = ({r.request: r for r in drawn(llm, wanted, decoding(max_tokens=60), 50)} for _ in range(2))

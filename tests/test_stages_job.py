@@ -90,7 +90,7 @@ def test_what_an_interrupted_run_left_is_cleared_but_for_what_it_goes_on_from(fi
 
 def test_an_earlier_job_that_is_missing_or_unfinished_is_named_with_what_makes_it(first, second):
     with pytest.raises(
-        InputError, match=r"does not exist: run 00_base first, by snakemake .*params/x\.yaml runs/x/base"
+        InputError, match=r"does not exist: run 00_base first, by snakemake runs/x/base/.* params/x\.yaml"
     ):
         second.begin()
     first.begin()

@@ -6,10 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from sftrl.errors import InputError
-from sftrl.figures.style import BEST_RED, LOSS_PINK, PALE, RL_BLUE, SFT_GREEN, styled, wrapped
+from sftrl.figures.style import BEST_RED, LOSS_PINK, PALE, RL_BLUE, SFT_GREEN, log_scale, styled, wrapped
 from sftrl.tables import BASE, need
 
 ROW = 0.36  # inches a run
@@ -159,8 +158,5 @@ def _scale_losses(panels: list[Axes]) -> None:
     drawn = drawn[np.isfinite(drawn)]
     low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.1, 1.0)
     for axes in panels:
-        axes.set_xscale("log")
+        log_scale(axes, low, high)
         axes.set_xlim(low / (high / low) ** 0.08 / 1.05, high * (high / low) ** 0.45 * 1.15)  # room for the numbers
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high > 5 * low else (1.0, 2.0, 5.0), numticks=9))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sftrl.figures.style import BEST_RED, PALE, RL_BLUE, styled, units, wrapped
+from sftrl.figures.style import BEST_RED, PALE, RL_BLUE, log_scale, styled, units, wrapped
 from sftrl.tables import POST_RL, label, need
 
 ROW = 0.27  # inches a run
@@ -87,5 +87,6 @@ def _draw_measured(axes: Axes, name: str, metric: pd.DataFrame, overall: pd.Data
             axes.plot([scale * row["value_low"], scale * row["value_high"]], [y, y], color=colour, lw=1.3)
         axes.plot(scale * row["value"], y, "o", color=colour, ms=4.5)
     axes.set_xlabel(label(name) + unit)
-    if metric["value"].min() > 0 and metric["value"].max() > 10 * metric["value"].min() and scale == 1:
-        axes.set_xscale("log")  # the loss of a run that never learned the notation dwarfs the others
+    low, high = metric["value"].min(), metric["value"].max()
+    if unit == ", nats/token" and high > 10 * low > 0:  # a run that never learned the notation dwarfs the others
+        log_scale(axes, low, high)

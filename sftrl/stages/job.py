@@ -15,6 +15,8 @@ from sftrl.files import flat, hash_value, write_json
 from sftrl.recipes import Checkpoint
 from sftrl.stages import manifest
 
+DONE = "done"  # beside a result whose notebook ran to its end: Snakemake's mark, which it may remove; never the result
+
 
 @dataclass(frozen=True)
 class Job:
@@ -85,7 +87,8 @@ class Job:
     @property
     def command(self) -> str:
         """The command that makes this job, and those before it."""
-        return f"snakemake --cores 1 --configfile params/{self.place.parts[1]}.yaml {self.folder / manifest.NAME}"
+        target = self.folder / DONE
+        return f"snakemake {target} --cores 1 --configfile params/{self.place.parts[1]}.yaml"
 
     def _check(self, made: dict) -> None:
         theirs, ours = flat(_told(made["settings"])), flat(_told(self.settings))

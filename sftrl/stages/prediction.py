@@ -35,10 +35,23 @@ def inputs(study: Study) -> tuple[Job, ...]:
     return tuple(jobs)
 
 
+def every_job(study: Study) -> list[Job]:
+    """List all jobs of a study, each after those that it reads."""
+    found: dict[str, Job] = {}
+
+    def add(one: Job) -> None:
+        for earlier in one.inputs:
+            add(earlier)
+        found.setdefault(one.key, one)
+
+    add(job(study))
+    return list(found.values())
+
+
 def out_of_date(study: Study) -> dict[str, list[str]]:
     """Name the finished jobs that other code made than is here now, each with the files that have changed."""
     found = {}
-    for one in {one.folder: one for one in (*inputs(study), job(study))}.values():
+    for one in every_job(study):
         made = manifest.read(one.folder)
         if made and (changed := manifest.changed_code(made)):
             found[str(one.folder)] = changed
@@ -69,7 +82,7 @@ def answer(said: dict[str, pd.DataFrame]) -> str:
 
 
 def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return what to read first, a row a run, the best on top: scores in percent, the loss, the place in the ranking."""
+    """Return what to read first, a row a run, best on top: scores in percent, the loss, the place in the ranking."""
     runs = said["runs"].copy()
     largest = max((c for c in runs if re.fullmatch(r"pass@\d+", c)), key=lambda c: int(c[5:]))
     if "decision" in said:

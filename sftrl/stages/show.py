@@ -34,7 +34,7 @@ def completions(
     texts = {}
     for name, checkpoint in (("before", before), ("after", after)):
         tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint).eval()
-        asked = [Request("", "", i, None, tuple(encode_prompt(tokenizer, text))) for i, text in enumerate(prompts)]
+        asked = [Request("", "", i, 0, tuple(encode_prompt(tokenizer, text))) for i, text in enumerate(prompts)]
         room = context_length(checkpoint) - max(len(request.prompt) for request in asked)
         greedy = Decoding(temperature=0.0, max_tokens=max(1, min(max_tokens, room)))
         drawn = draw_batch(model, asked, greedy, stop_ids(checkpoint, tokenizer))

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from sftrl.errors import InputError
 from sftrl.problems import example_source, problem_source
-from sftrl.recipes import Checkpoint, Compute, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
+from sftrl.recipes import Checkpoint, Cluster, Compute, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
 from sftrl.tables import BASE
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -149,6 +149,7 @@ class Params(Recipe):
     evaluation: Evaluation = Evaluation()
     predict: Judging = Judging()
     compute: Compute = Compute()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _data_for_training(self):

@@ -79,7 +79,8 @@ def write_problems(tokenizer, problems: pd.DataFrame, path: Path, *, max_tokens:
                 f"context of {context}"
             )
         longest = max(longest, length)
-    data = Dataset.from_list(problems.reindex(columns=PROBLEM_COLUMNS).to_dict("records"))
+    known = problems.reindex(columns=PROBLEM_COLUMNS).astype(object)
+    data = Dataset.from_list(known.where(known.notna(), None).to_dict("records"))
     _write(iter(data), data.features.arrow_schema, path)
     return longest
 

@@ -15,12 +15,13 @@ import pandas as pd
 import torch
 
 from sftrl.errors import InputError
-from sftrl.files import hash_path, read_json, read_table, write_json
+from sftrl.files import flat, hash_path, read_json, read_table, write_json
 from sftrl.recipes import Compute
 from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
 FREE = {"save_minutes"}  # what may change between a stop and going on
+DERIVED = {"micro_batch", "parts"}  # follow from others, which are named first
 
 
 def check_compute(compute: Compute) -> None:
@@ -64,20 +65,13 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
 
 
 def _compare(there: dict, now: dict, place: Path) -> None:
-    there, now = _flat(there), _flat(now)
-    for name in sorted(there.keys() | now.keys()):
+    there, now = flat(there), flat(now)
+    for name in sorted(there.keys() | now.keys(), key=lambda name: (name in DERIVED, name)):
         if there.get(name) != now.get(name) and name not in FREE:
             raise InputError(
                 f"{place}: an unfinished training with {name} = {there.get(name)!r}, now {now.get(name)!r}: "
                 "give it back to go on, or remove the folder to start anew"
             )
-
-
-def _flat(value: dict, prefix: str = "") -> dict:
-    flat = {}
-    for name, inner in value.items():
-        flat |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {prefix + name: inner}
-    return flat
 
 
 def _launch(folder: Path, precision: str, compute: Compute) -> None:

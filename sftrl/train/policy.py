@@ -1,5 +1,6 @@
 """GRPO in one process of a training: TRL's GRPOTrainer on prompts that are encoded as everywhere else."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from sftrl.chat import encode_prompt
+from sftrl.models import context_length, load_tokenizer, resolved_dtype, stop_ids
 from sftrl.recipes import Checkpoint, Grpo
 from sftrl.train import arguments, arrow, weights
 from sftrl.train.resumable import Resumable
@@ -47,7 +49,19 @@ def build(job: dict, folder: Path) -> GrpoTrainer:
     config = arguments.grpo_config(recipe, folder=folder, steps=job["steps"], seed=job["seed"], layout=layout)
     data = arrow.read_problems(folder / "trainer" / arrow.NAME)
     checkpoint = Checkpoint(**job["checkpoint"])
-    trainer = weights.load(GrpoTrainer, recipe, checkpoint, config, data, "grpo", reward_funcs=reward)
+    load = functools.partial(weights.load, GrpoTrainer, recipe, checkpoint, config, data, "grpo", reward_funcs=reward)
+    if recipe.rollouts == "transformers":
+        trainer = load()
+    else:
+        from sftrl.train import rollouts  # imports vLLM
+
+        # The engine reads the folder's own ends of a response; the checkpoint may name others.
+        config.generation_kwargs = {"stop_token_ids": list(stop_ids(checkpoint, load_tokenizer(checkpoint)))} | (
+            config.generation_kwargs or {}
+        )
+        with rollouts.colocated(resolved_dtype(checkpoint), context_length(checkpoint), job["seed"]):
+            trainer = load()
+        rollouts.mend_sync(trainer.vllm_generation)
     batches = config.steps_per_generation * config.num_iterations  # micro batches from one drawing of rollouts
     trainer.steps_between_saves = max(1, batches // config.gradient_accumulation_steps)
     return trainer

@@ -129,9 +129,10 @@ class Watch(TrainerCallback):
         if "loss" not in logs:
             return  # the summary at the end
         now, row = time.monotonic(), state.log_history[-1]
+        tokens = logs.get("num_tokens", self.tokens)  # none are new in a second update from the same rollouts
         if self.tokens is not None:
-            row["tokens_per_second"] = (logs["num_tokens"] - self.tokens) / max(now - self.logged, 1e-9)
-        self.logged, self.tokens = now, logs["num_tokens"]
+            row["tokens_per_second"] = (tokens - self.tokens) / max(now - self.logged, 1e-9)
+        self.logged, self.tokens = now, tokens
         if torch.cuda.is_available():
             row["gpu_gigabytes"] = torch.cuda.max_memory_reserved() / 1e9
         first, last = state.global_step == self.first_step + 1, state.global_step == state.max_steps

@@ -1,0 +1,51 @@
+"""Rollouts by vLLM inside a training process (`grpo.rollouts: colocate`): TRL's engine, told what TRL leaves to it."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+from trl.generation import vllm_generation
+
+
+@contextlib.contextmanager
+def colocated(dtype: str, context: int | None, seed: int) -> Iterator[None]:
+    """Have a trainer that is made inside the block start its engine in `dtype`, with draws of its own for each `seed`.
+
+    TRL leaves the dtype to vLLM, which makes bfloat16 of float32, and seeds every run's engine alike.
+    """
+    engine = vllm_generation.LLM
+    more = {"dtype": dtype}
+    if _on_cpu():
+        more["enforce_eager"] = True  # compiling takes a minute or more, and small models gain nothing
+
+    def start(*args, **kwargs):
+        length = {} if kwargs.get("max_model_len") or context is None else {"max_model_len": context}
+        return engine(*args, **kwargs | more | length | {"seed": (seed + kwargs["seed"]) % 2**32})
+
+    vllm_generation.LLM = start
+    try:
+        yield
+    finally:
+        vllm_generation.LLM = engine
+
+
+def mend_sync(generation) -> None:
+    """On a CPU, have the engine take new weights by vLLM's own reload.
+
+    There vLLM packs the weights of linear layers when they are loaded and drops the originals (0.31,
+    `dispatch_cpu_unquantized_gemm`), so TRL's loading into the originals fails; a reload packs anew.
+    """
+    if generation.mode == "colocate" and _on_cpu():
+        generation.sync_weights = functools.partial(_reload, generation)
+
+
+def _reload(generation) -> None:
+    runner = generation.llm.llm_engine.model_executor.driver_worker.model_runner
+    runner.reload_weights(weights_iterator=generation._iter_named_params())
+    generation.llm.reset_prefix_cache()
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
