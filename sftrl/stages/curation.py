@@ -114,6 +114,46 @@ def hold_out(study: Study, tables: Tables, seed: int) -> Tables:
     return tables | {"sft": pool, "held_out": aside}
 
 
+def check_lengths(study: Study, tables: Tables) -> None:
+    """Check that every example fits into training, and every prompt with its response into the model.
+
+    In the tokens of each family; one that is made from scratch and is not the first has none yet.
+
+    Raises:
+        InputError: how many do not fit, which is the longest, and the setting to change; before anything is trained.
+    """
+    from sftrl.models import context_length, load_tokenizer
+
+    params = study.params
+    for family in study.families:
+        checkpoint, made_by = base.checkpoint(study, family)
+        if made_by and family != study.families[0]:
+            continue
+        tokenizer, context = load_tokenizer(checkpoint), context_length(checkpoint)
+        room = {"benchmarks": ("evaluation.max_tokens", params.evaluation.max_tokens)}
+        if params.grpo:
+            room["rl"] = ("grpo.max_tokens", params.grpo.max_tokens)
+        for name, (key, tokens) in room.items():
+            if name in tables:
+                problems = study.prompts(tables[name])
+                lengths = curate.prompt_lengths(tokenizer, problems["problem"]) + tokens
+                ids = problems["benchmark"].str.cat(problems["id"].astype(str), sep=" ")
+                curate.check_lengths(
+                    lengths, context, ids, f"{family}: {name}, prompt and {key}", "the model's context"
+                )
+        for name in ("sft", "held_out"):
+            if name in tables:
+                known = (
+                    tables[name]
+                    if family == study.families[0]
+                    else tables[name].drop(columns="n_tokens", errors="ignore")
+                )
+                lengths = curate.example_lengths(tokenizer, known)
+                limit, key = min((params.sft.max_length, "sft.max_length"), (context, "the model's context"))
+                key += "; data.max_response_tokens drops the longest"
+                curate.check_lengths(lengths, limit, known["id"], f"{family}: {name}", key)
+
+
 def save(work: Work, tables: Tables, pairs: pd.DataFrame) -> pd.DataFrame:
     """Write the tables and finish the job; return how many rows each has."""
     if not work.done:
