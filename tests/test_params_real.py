@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 from standins import CONFIGS
 
+from sftrl.errors import InputError
 from sftrl.problems import PAPER_LISTS, example_source, problem_source
 from sftrl.recipes import Checkpoint
 from sftrl.study import Study
+from sftrl.study.params import check
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {
@@ -53,3 +55,20 @@ def test_the_sources_are_known_and_hold_the_largest_run(params):
         assert problem_source(source).split
     drawn = sum(example_source(source).sample for source in params.data.sft)
     assert drawn > 1.2 * max(run.examples for run in params.runs) + params.data.held_out
+
+
+def test_a_run_has_examples_or_tokens():
+    values = {
+        "study": "x",
+        "families": {"a": {"model": "m"}},
+        "data": {"benchmarks": ["gsm8k"], "sft": ["gsm8k_train"]},
+    }
+    runs = [{"selection": how, "tokens": 2_000_000, "epochs": 1} for how in ("shortest", "longest")]
+    labels = [run.label for run in check(values | {"runs": runs}, "x").runs]
+    assert labels == ["shortest-2000ktok-1ep", "longest-2000ktok-1ep"]
+    with pytest.raises(InputError, match="'examples' or 'tokens', not both"):
+        check(values | {"runs": [runs[0] | {"examples": 5}]}, "x")
+    with pytest.raises(InputError, match="a run needs 'selection', 'examples' and 'epochs'"):
+        check(values | {"runs": [{"selection": "random", "epochs": 1}]}, "x")
+    with pytest.raises(InputError, match="unknown key 'colums'"):
+        check(values | {"data": {"benchmarks": [{"benchmark": "gsm8k", "colums": {}}]}}, "x")
