@@ -43,7 +43,8 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
     """Run `job`, whose data lies in `folder/"trainer"`; return its log. `inside.run` says what is left and raised.
 
     A job that was cut off goes on from its newest checkpoint, one that ended without telling its caller is not run
-    again. On a CPU one process trains in place: no start is to be waited for, and the numbers are the same.
+    again. On a CPU one process trains in place: no start is to be waited for, and the numbers are the same. An engine
+    of vLLM's has a process of its own all the same, which ends with it.
 
     Raises:
         InputError: what is there was trained with other settings.
@@ -55,7 +56,8 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
         _compare(read_json(place / "job.json"), settings, place)
     write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes})
     if not (place / "log.parquet").exists():
-        if compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available():
+        alone = compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available()
+        if alone and job["recipe"].get("rollouts", "transformers") == "transformers":
             inside.run(folder)
         else:
             _launch(folder, job["recipe"]["precision"], compute)

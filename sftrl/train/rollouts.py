@@ -33,15 +33,21 @@ def mend_sync(generation) -> None:
     """On a CPU, have the engine take new weights by vLLM's own reload.
 
     There vLLM packs the weights of linear layers when they are loaded and drops the originals (0.31,
-    `dispatch_cpu_unquantized_gemm`), so TRL's loading into the originals fails; a reload packs anew.
+    `dispatch_cpu_unquantized_gemm`), so TRL's loading into the originals fails; a reload packs anew. It leaves out an
+    LM head that is tied to the embedding, which no weight is loaded for.
     """
     if generation.mode == "colocate" and _on_cpu():
         generation.sync_weights = functools.partial(_reload, generation)
 
 
 def _reload(generation) -> None:
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
     runner = generation.llm.llm_engine.model_executor.driver_worker.model_runner
     runner.reload_weights(weights_iterator=generation._iter_named_params())
+    for layer in runner.get_model().modules():
+        if isinstance(layer, ParallelLMHead):
+            layer.quant_method.process_weights_after_loading(layer)
     generation.llm.reset_prefix_cache()
 
 
