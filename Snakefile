@@ -13,8 +13,9 @@ sys.path.insert(0, workflow.basedir)  # so that the checkout is enough, installe
 
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
+from sftrl.plan import slurm
+from sftrl.stages import base, costs, curation, evaluation, grpo, prediction, sft
 from sftrl.stages.job import DONE
-from sftrl.stages import base, curation, evaluation, grpo, prediction, sft
 from sftrl.study import Study
 from sftrl.study.params import check
 
@@ -22,6 +23,7 @@ if not config:
     sys.exit("Which study? Say so: snakemake --configfile params/<study>.yaml")
 try:
     study = Study(check(config, ", ".join(map(str, workflow.configfiles))))
+    MACHINE = costs.machine_of(study)
 except InputError as error:
     sys.exit(str(error))
 
@@ -55,18 +57,45 @@ def evaluation_words(wildcards):
     return f"-r family {wildcards.family} -r phase {wildcards.phase} -r run {run}" + (seed and f" -p rl_seed {seed}")
 
 
+def asks(job_of):
+    """Return a rule's resources, of which Slurm and Snakemake's own scheduler read; another attempt asks for more."""
+
+    def asked(wildcards):
+        return costs.request(study, job_of(wildcards), MACHINE)
+
+    return {
+        "gpu": lambda w: asked(w).gpus,
+        "mem_mb": lambda w, attempt: asked(w).memory_mb * attempt,
+        "runtime": lambda w, attempt: asked(w).minutes * attempt,
+        "tasks_per_gpu": 0,  # a training starts its own processes
+        "slurm_partition": lambda w: asked(w).partition,
+        "slurm_extra": "--signal=TERM@600",  # ten minutes before its time is up, a training saves and stops
+    }
+
+
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
+# A scheduler's SIGTERM is for the training in the kernel, which saves and stops; papermill would take the kernel with it.
 RUN = (
+    "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
-    "papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
+    "$gpus papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
     "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
 
 onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            slurm.check(costs.requests(study, MACHINE), slurm.partitions())
+        except InputError as error:
+            sys.exit(f"InputError: {error}")
     with whole_file(PARAMS) as temporary:
         temporary.write_text(yaml.safe_dump(VALUES, sort_keys=False))
+
+
+onerror:
+    print(*slurm.explain(log), sep="\n", file=sys.stderr)
 
 
 wildcard_constraints:
@@ -101,6 +130,8 @@ rule predict:
         text=f"{LOGS}/05_predict.log",
     message:
         "05_predict"
+    resources:
+        **asks(lambda w: prediction.job(study)),
     threads: THREADS
     shell:
         RUN
@@ -117,6 +148,8 @@ rule base:
         text=f"{LOGS}/00_base/{{family}}-{{key}}.log",
     message:
         "00_base {wildcards.family}"
+    resources:
+        **asks(lambda w: base.job(study, w.family)),
     threads: THREADS
     shell:
         RUN
@@ -135,6 +168,8 @@ rule curate:
         text=f"{LOGS}/01_curate.log",
     message:
         "01_curate"
+    resources:
+        **asks(lambda w: curation.job(study)),
     threads: THREADS
     shell:
         RUN
@@ -153,6 +188,8 @@ rule sft:
         text=f"{LOGS}/02_sft/{{family}}/{{run}}-{{key}}.log",
     message:
         "02_sft {wildcards.family} {wildcards.run}"
+    resources:
+        **asks(lambda w: sft.job(study, w.family, w.run)),
     threads: THREADS
     priority: 10
     shell:
@@ -172,6 +209,8 @@ rule grpo:
         text=f"{LOGS}/04_grpo/{{family}}/{{run}}-seed{{seed}}-{{key}}.log",
     message:
         "04_grpo {wildcards.family} {wildcards.run} seed {wildcards.seed}"
+    resources:
+        **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed))),
     threads: THREADS
     priority: 5
     shell:
@@ -192,6 +231,8 @@ rule evaluate:
         text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{key}}.log",
     message:
         "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run}"
+    resources:
+        **asks(evaluated),
     threads: THREADS
     shell:
         RUN
@@ -210,6 +251,8 @@ rule evaluate_shard:
         text=f"{LOGS}/03_evaluate/{{family}}/{{phase}}/{{run}}-{{shard}}-of-{{of}}-{{key}}.log",
     message:
         "03_evaluate {wildcards.family} {wildcards.phase} {wildcards.run} shard {wildcards.shard} of {wildcards.of}"
+    resources:
+        **asks(lambda w: evaluated(w, int(w.shard), int(w.of))),
     threads: THREADS
     shell:
         RUN

@@ -1,4 +1,4 @@
-"""`python -m sftrl check params/quick.yaml` and `python -m sftrl study params/quick.yaml`: check a study, and run it.
+"""`python -m sftrl check|plan|study|report params/quick.yaml`: check a study, cost it, run it, write it as one page.
 
 `study` hands the graph to Snakemake, whose own output goes to a log, and shows how far it is: one line on a terminal,
 a line a job in a log file. Invalid input in a job shows as its one line.
@@ -6,9 +6,11 @@ a line a job in a log file. Invalid input in a job shows as its one line.
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from sftrl.errors import InputError
 from sftrl.study import Study
@@ -20,7 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sftrl", description="Check a study's params, or run it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("check", "say what a study consists of, and what is wrong with it"), ("study", "run a study")):
+    for name, what in (
+        ("check", "say what a study consists of, and what is wrong with it"),
+        ("plan", "say what a study will cost: tokens, memory, hours, disk, time on so many GPUs"),
+        ("study", "run a study"),
+        ("report", "write a finished study as one page"),
+    ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("params", help="params/<study>.yaml")
         if name == "study":
@@ -30,11 +37,25 @@ def main(arguments: list[str] | None = None) -> int:
                 default="",
                 help="make these again: a notebook such as 04_grpo, or `stale` for all that other code made",
             )
+        if name == "plan":
+            command.add_argument(
+                "--gpu", help="a name of sftrl/plan/rates.yaml, or cpu; default: cluster.gpu, else cpu"
+            )
     given = parser.parse_args(arguments)
     try:
         study = Study.load(given.params)
+        if given.command == "report":
+            from sftrl.report import write_report
+
+            print(write_report(study))
+            return 0
+        if given.command == "plan":
+            return plan(study, given.gpu)
         stale = check(study)
-        return run(study, given.params, given.cores, given.fresh, stale) if given.command == "study" else 0
+        if given.command == "check":
+            return 0
+        plan(study, None, sources=False)
+        return run(study, given.params, given.cores, given.fresh, stale)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
@@ -54,6 +75,21 @@ def check(study: Study) -> dict[str, list[str]]:
             "(--fresh stale makes them again)"
         )
     return stale
+
+
+def plan(study: Study, gpu: str | None, sources: bool = True) -> int:
+    """Print what the study will cost, what will not go well, and where the rates come from."""
+    from sftrl.plan import table_of_costs
+    from sftrl.stages import costs
+
+    on = costs.machine_of(study, gpu)
+    rows, measured = costs.rows(study, on)
+    print(f"study {study.name}\n{table_of_costs.table(rows, on)}")
+    for line in table_of_costs.warnings(rows, on, shutil.disk_usage(Path.cwd()).free):
+        print(f"warning: {line}")
+    for line in table_of_costs.sources(on, measured) if sources else ():
+        print(f"source: {line}")
+    return 0
 
 
 def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list[str]]) -> int:

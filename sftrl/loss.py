@@ -11,6 +11,7 @@ model. A model that does something else there is run whole, with a warning.
 """
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from sftrl.errors import InputError
 # Tokens a forward pass and logits at once. On a CPU, what fits its caches is fastest; a GPU wants large products.
 TOKEN_BUDGET = {"cpu": 1024, "gpu": 16_384}
 CHUNK_LOGITS = {"cpu": 2**21, "gpu": 2**26}
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # of no character; tokenizers raise a bare TypeError
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,15 @@ def response_loss(
         too_long: what to do with an example beyond that: raise, or leave it out and list it in `skipped`.
 
     Raises:
-        InputError: no example left; one without a field, without response or too long; a loss that is not finite. It
-            names the example.
+        InputError: no example left; one without a field, without response, too long, with half a surrogate pair or with
+            a token beyond the model's vocabulary; a loss that is not finite. It names the example. Or a token_budget or
+            max_length below 1.
     """
+    for setting, value in (("token_budget", token_budget), ("max_length", max_length)):
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            raise InputError(f"{setting} = {value!r}: a number of tokens, at least 1, is needed, or None")
     place = "cpu" if model.device.type == "cpu" else "gpu"
-    token_budget = TOKEN_BUDGET[place] if token_budget is None else token_budget
-    if token_budget < 1:
-        raise InputError(f"token_budget = {token_budget}: a batch needs at least one token")
+    token_budget = token_budget or TOKEN_BUDGET[place]
     encoded, skipped = _encode(model, tokenizer, examples, max_length, too_long)
     totals = np.zeros((len(encoded), 3))  # nll, entropy and right tokens, summed
     with _evaluating(model), torch.inference_mode():
@@ -120,6 +124,7 @@ def _encode(model, tokenizer, examples, max_length, too_long) -> tuple[list[_Exa
         raise InputError("no examples to take the loss of")
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
     limit = min(context, max_length or math.inf)
+    vocabulary = len(model.get_input_embeddings().weight)
     encoded, skipped = [], []
     for at, row in enumerate(rows):
         for field in ("id", "prompt", "response"):
@@ -129,12 +134,18 @@ def _encode(model, tokenizer, examples, max_length, too_long) -> tuple[list[_Exa
         for field, value in (("prompt", prompt), ("response", response)):
             if not isinstance(value, str):
                 raise InputError(f"example {name}: its {field} is not text but {value!r}")
+            lone = LONE_SURROGATE.search(value)
+            if lone:
+                raise InputError(f"example {name}: character {lone.start()} of its {field} is half a surrogate pair")
         try:
             ids, prompt_length = encode_example(tokenizer, prompt, response)
         except InputError as error:
             raise InputError(f"example {name}: {error}") from None
         if not prompt_length:
             raise InputError(f"example {name}: no token stands before the response, so nothing predicts its first one")
+        if max(ids) >= vocabulary:
+            token = tokenizer.convert_ids_to_tokens(max(ids))
+            raise InputError(f"example {name}: token {max(ids)}, {token!r}, is beyond the model's {vocabulary} tokens")
         if len(ids) > limit:
             if too_long == "error":
                 what = "the model's context" if limit == context else "max_length"

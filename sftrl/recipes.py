@@ -296,3 +296,23 @@ def refuse_shadowed(recipe: Recipe, owned: set[str]) -> None:
     twice = sorted(set(recipe.trl) & owned)
     if twice:
         raise ValueError(f"trl.{twice[0]}: this recipe sets it by a key of its own")
+
+
+class Ask(Recipe):
+    """What the jobs of one stage ask a cluster for; None: what `sftrl.plan` estimates, with room."""
+
+    minutes: Count | None = None
+    memory_gb: Count | None = None  # of the machine, not of its GPUs
+    partition: str | None = None
+
+
+class Cluster(Recipe):
+    """What a study is planned for, and what its jobs ask a scheduler for. It changes no number of any result."""
+
+    gpu: str | None = None  # a name of sftrl/plan/rates.yaml; None: CPU cores
+    base: Ask = Ask()
+    curate: Ask = Ask()
+    sft: Ask = Ask()
+    grpo: Ask = Ask()
+    evaluate: Ask = Ask()
+    predict: Ask = Ask()

@@ -1,10 +1,24 @@
-"""The checkpoints of one run, found by a pattern: `runs/sft/checkpoint-*` is every step that a trainer saved."""
+"""Checkpoints found by a pattern: `runs/sft/checkpoint-*` is every step that a trainer saved."""
 
 import glob
 import re
 from pathlib import Path
 
 from sftrl.errors import InputError
+
+
+def the_one(pattern: str) -> str:
+    """Return the one folder that a pattern matches, for a path of which a part is not known by heart.
+
+    Raises:
+        InputError: nothing matches, or several do.
+    """
+    folders = [path for path in sorted(glob.glob(pattern)) if Path(path).is_dir()]
+    if len(folders) != 1:
+        raise InputError(
+            f"model: {len(folders)} folders match {pattern}" + (f": {', '.join(folders)}" if folders else "")
+        )
+    return folders[0]
 
 
 def expand(pattern: str) -> dict[int, str]:

@@ -52,7 +52,7 @@ def _rows(about: dict, stage: str, rl_seed: float, first: float, last: float) ->
     return rows
 
 
-def curves(results: pd.DataFrame, steps: int = 20) -> tuple[pd.DataFrame, pd.DataFrame]:
+def curves(results: pd.DataFrame, steps: int = 20) -> tuple[pd.DataFrame | None, pd.DataFrame]:
     """Make `rl_curves.csv` and `sft_curves.csv` for the runs of a results table."""
     step = np.arange(1, steps + 1)
     rl, sft = [], []
@@ -63,7 +63,7 @@ def curves(results: pd.DataFrame, steps: int = 20) -> tuple[pd.DataFrame, pd.Dat
     for (family, run), _ in results[results["run"] != "base"].groupby(["family", "run"]):
         about = {"family": family, "run": run, "step": step, "epoch": step / 5}
         sft.append(pd.DataFrame(about | {"loss": 0.1 + np.exp(-step / 5)}))
-    return pd.concat(rl, ignore_index=True), pd.concat(sft, ignore_index=True)
+    return pd.concat(rl, ignore_index=True) if rl else None, pd.concat(sft, ignore_index=True)
 
 
 def related(n: int, studies: int, rho: float, noise: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

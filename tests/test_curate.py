@@ -292,7 +292,9 @@ def test_lengths_are_those_of_the_ids_that_are_trained_on_and_sampled_from():
     _, tokenizer = tiny_pair()
     table = many(12)
     ids = [encode_example(tokenizer, p, r)[0] for p, r in zip(table["prompt"], table["response"], strict=True)]
-    assert example_lengths(tokenizer, table).tolist() == list(map(len, ids))
+    assert example_lengths(tokenizer, table.drop(columns="n_tokens")).tolist() == list(map(len, ids))
+    counted = table.assign(n_tokens=token_counter(tokenizer)(list(table["response"])))
+    assert example_lengths(tokenizer, counted).tolist() == list(map(len, ids))
     assert prompt_lengths(tokenizer, table["prompt"]).tolist() == [
         len(encode_prompt(tokenizer, p)) for p in table["prompt"]
     ]

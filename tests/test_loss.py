@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -132,6 +133,18 @@ def test_logits_changed_in_another_way_are_held_whole(examples):
     assert got.nll_sum == pytest.approx(plain(model, tokenizer, examples)["nll_sum"].sum(), rel=1e-5)
 
 
+def test_states_changed_before_the_head_are_noticed(examples):
+    model, tokenizer = model_of(), tokenizer_of()
+
+    def odd(input_ids, **options):
+        return SimpleNamespace(logits=model.lm_head(2 * model.model(input_ids=input_ids).last_hidden_state))
+
+    model.forward = odd
+    with pytest.warns(UserWarning, match="held whole"):
+        got = response_loss(model, tokenizer, examples)
+    assert got.nll_sum == pytest.approx(plain(model, tokenizer, examples)["nll_sum"].sum(), rel=1e-5)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("budget", [1, 64, 10_000])
 def test_batches_order_and_padding_do_not_matter(side, budget, examples):
@@ -246,13 +259,40 @@ def test_too_long_is_an_error_or_counted(examples):
         ([{"prompt": "a", "response": "b"}], {}, "example 0: no 'id'"),
         ([{"id": "x", "prompt": "a", "response": None}], {}, "example x: its response is not text but None"),
         ([{"id": "x", "prompt": "a", "response": ""}], {}, "example x: empty response"),
+        (
+            [{"id": "x", "prompt": "a", "response": "b\udc80"}],
+            {},
+            "example x: character 1 of its response is half a surr",
+        ),
+        ([{"id": "x", "prompt": "\ud800", "response": "b"}], {}, "example x: character 0 of its prompt is half a surr"),
         ([{"id": "x", "prompt": "a", "response": "b"}], {"token_budget": 0}, "token_budget = 0"),
+        ([{"id": "x", "prompt": "a", "response": "b"}], {"token_budget": 2.5}, "token_budget = 2.5"),
+        (
+            [{"id": "x", "prompt": "a", "response": "b"}],
+            {"max_length": 0},
+            "max_length = 0: a number of tokens, at least 1",
+        ),
+        ([{"id": "x", "prompt": "a", "response": "b"}], {"max_length": "8"}, "max_length = '8'"),
         ([{"id": "x", "prompt": "a", "response": "b"}], {"too_long": "cut"}, "too_long = 'cut'"),
     ],
 )
 def test_bad_examples_are_refused_by_name(rows, options, says):
     with pytest.raises(InputError, match=says):
         response_loss(model_of(), tokenizer_of(), rows, **options)
+
+
+@pytest.mark.parametrize("field", ["prompt", "response"])
+def test_a_token_beyond_the_vocabulary_is_refused_by_name(field):
+    tokenizer = tokenizer_of()
+    tokenizer.add_tokens(["first", "second"])
+    model = model_of(vocab_size=len(tokenizer) - 1)
+    rows = [{"id": "fits", "prompt": "first", "response": "first"}, {"id": "x", "prompt": "a", "response": "b"}]
+    response_loss(model, tokenizer, rows)
+    rows[1][field] = "a second"
+    with pytest.raises(
+        InputError, match=f"example x: token {len(tokenizer) - 1}, 'second', is beyond the model's {len(tokenizer) - 1}"
+    ):
+        response_loss(model, tokenizer, rows)
 
 
 def test_a_response_that_nothing_predicts():

@@ -306,12 +306,17 @@ def test_adaptive_sampling_adds_to_a_pilot_that_does_not_count(finished):
 
 
 def test_the_report_is_one_page_of_all_notebooks(finished):
-    result = call(finished, sys.executable, "-m", "sftrl.report", "runs/smoke")
+    result = call(finished, sys.executable, "-m", "sftrl", "report", "params/smoke.yaml")
     assert result.returncode == 0, result.stderr
-    page = (finished / "runs" / "smoke" / "report.html").read_text()
+    page = (finished / "runs/smoke/report/index.html").read_text()
+    assert len(page) < 2_000_000
+    links = re.findall(r"href='(notebooks/[^']+)'", page)
+    assert all((finished / "runs/smoke/report" / link).stat().st_size > 10_000 for link in links)
     for name in ("05_predict", "01_curate", f"02_sft/{FAMILY}/{RUN}", f"04_grpo/{FAMILY}/base-seed0"):
-        assert f"<summary>{name}" in page
-    assert page.index("05_predict") < page.index("00_base")
-    result = call(finished, sys.executable, "-m", "sftrl.report", "runs/nothing")
+        assert any(link.startswith(f"notebooks/{name}") for link in links)
+    assert page.index("class='answer'") < page.index("<h2>Runs") < page.index("<h2>Notebooks")
+    assert f"{FAMILY} {RUN}: " in page  # a point says its run on hover
+    assert "chain: wrong" in page  # responses to look at
+    result = call(finished, sys.executable, "-m", "sftrl", "report", "params/quick.yaml")
     assert result.returncode == 1
-    assert result.stderr.strip() == "runs/nothing/notebooks: no executed notebook; run the study first"
+    assert "the study has not been judged yet" in result.stderr

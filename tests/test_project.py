@@ -21,12 +21,13 @@ FLOORS = [
     {"errors", "recipes"},
     {"files", "tables", "steps"},
     {"chat"},
-    {"passk", "verify", "loss", "procedural", "models"},
+    {"passk", "verify", "loss", "procedural", "models", "plan"},
     {"problems", "curate", "generations"},
     {"sample", "train", "predict"},
-    {"figures"},
+    {"figures", "callback"},
     {"study"},
-    {"stages", "report"},
+    {"stages"},
+    {"report", "hub"},
     {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}

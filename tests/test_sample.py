@@ -1,5 +1,8 @@
 """The transformers engine: the right distribution, the right stops, and every sample its own whatever is beside it."""
 
+import re
+import shutil
+import sys
 from itertools import chain
 
 import numpy as np
@@ -200,6 +203,30 @@ def test_a_store_is_filled_graded_and_grown(tmp_path, folder):
     after = Store(tmp_path).read()
     pd.testing.assert_frame_equal(after[after["sample_index"] < 4].reset_index(drop=True), before)
     assert set(summarise(tmp_path, PROBLEMS, n=6).problems["n"]) == {6}
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+@pytest.mark.parametrize("adaptive", [None, {"k": 1, "half_width": 0.3, "pilot": 2}])
+def test_what_was_drawn_and_not_graded_is_graded(tmp_path, folder, adaptive):
+    """As where a process was killed between the two."""
+    drawn = evaluate(tmp_path, folder, adaptive=adaptive).samples
+    shutil.rmtree(tmp_path / "grades")
+    assert evaluate(tmp_path, folder, adaptive=adaptive).samples == 0
+    assert summarise(tmp_path, PROBLEMS).problems["n"].sum() == drawn
+
+
+def test_progress_is_told_by_time(tmp_path, folder, monkeypatch):
+    lines = []
+    evaluate(tmp_path / "a", folder, progress=lines.append, batch_tokens=200)
+    assert len(lines) == 1  # within the first half minute: the last alone
+    monkeypatch.setattr(sys.modules["sftrl.sample.fill"], "PROGRESS_SECONDS", 0.0)
+    evaluate(tmp_path / "b", folder, progress=lines.append, batch_tokens=200)
+    assert len(lines) > 5
+    assert re.fullmatch(r"\d+ of 36 samples, [\d,]+ tokens/s, 0\.\d min left", lines[1])
+    assert lines[-1].startswith("36 of 36 samples")
+    lines.clear()
+    evaluate(tmp_path / "b", folder, progress=None, n=5)
+    assert lines == []
 
 
 def test_shards_together_are_the_whole(tmp_path, folder):

@@ -71,6 +71,10 @@ def test_greedy_equals_transformers(llm, folder):
     assert sum(agree) >= 0.95 * len(agree)
 
 
+def test_weights_are_loaded_in_the_checkpoints_own_precision(llm):
+    assert llm.model_config.dtype == torch.float32  # vLLM's own `auto` would take half of it
+
+
 def test_stops_and_seeds(llm, folder):
     wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 20)
     first, again = ({r.request: r for r in drawn(llm, wanted, decoding(max_tokens=60), 50)} for _ in range(2))
@@ -199,3 +203,6 @@ def test_an_unknown_argument_of_the_engine_is_named_before_sampling(folder, tmp_
     with pytest.raises(InputError, match=r"vllm\.max_seqs: vLLM's EngineArgs has no such argument; max_num_seqs\?"):
         evaluate(tmp_path, folder, 1, vllm={"max_seqs": 3})
     assert not (tmp_path / "store.json").exists()
+    with pytest.raises(InputError, match=r"vllm: .*gpu_memory_utilization"):
+        evaluate(tmp_path, folder, 1, vllm={"gpu_memory_utilization": "much"})
+    assert Store(tmp_path).parts() == []

@@ -1,13 +1,12 @@
 """Scores are the exact Pass@k of the counts, and the average is the unweighted mean of its benchmarks."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import extrapolate_together, pass_at_k
-from sftrl.stages.scores import forecast_table, powers_of_two, score_table
+from sftrl.passk import extrapolate_pass_at_k, pass_at_k
+from sftrl.stages.scores import powers_of_two, score_table
 
 
 def summary(counts: dict[str, list[tuple[int, int]]]) -> Summary:
@@ -74,26 +73,15 @@ def test_powers_of_two(n, ks):
     assert powers_of_two(n) == ks
 
 
-def test_forecast_beyond_the_samples():
-    random = np.random.default_rng(0)
-    ids = [("easy", f"e{i}") for i in range(30)] + [("hard", f"h{i}") for i in range(60)]
-    ids += [("apart", f"a{i}") for i in range(20)] + [("few", f"f{i}") for i in range(3)]
-    counts = {}
-    for run, ability in (("base", 0.5), ("good", 1.0), ("bad", 0.3)):
-        draws = {"easy": (2, 2 / ability), "hard": (0.3 * ability, 2), "apart": (1, 1), "few": (1, 9)}
-        c = [random.binomial(16, random.beta(*draws[benchmark])) for benchmark, _ in ids]
-        counts[run] = pd.DataFrame(ids, columns=["benchmark", "problem_id"]).assign(n=16, c=c)
-    table = forecast_table(counts, largest=16, left_out_of_average=["apart", "few", "not there"])
-    forecast = table.set_index(["run", "benchmark"])["extrapolated_pass@64"]
-    assert set(forecast["good"].index) == {"easy", "hard", "average", "apart"}  # three problems support no forecast
-    part = counts["good"]["benchmark"].isin(["easy", "hard"])
-    stacked = np.stack([rows.loc[part, "c"] for rows in counts.values()])
-    together = extrapolate_together(16, stacked, 64, benchmarks=counts["good"].loc[part, "benchmark"])
-    assert forecast["good", "average"] == together["average"][1].estimate
-    assert forecast["bad", "hard"] == together["hard"][2].estimate
-    assert forecast["good", "average"] == pytest.approx((forecast["good", "easy"] + forecast["good", "hard"]) / 2)
-    assert (table["extrapolated_pass@64_low"] < table["extrapolated_pass@64"]).all()
-    assert forecast["good", "average"] > forecast["bad", "average"]
-    assert forecast_table({"good": counts["good"]}, largest=16).empty
-    with pytest.raises(InputError, match="bad and good were evaluated on different problems"):
-        forecast_table({"good": counts["good"], "bad": counts["bad"][::-1]}, largest=16)
+def test_a_forecast_beyond_the_samples_stands_beside_the_scores():
+    table = score_table(summary(COUNTS), k=[1, 8], group_size=8, left_out_of_average=["choice"]).set_index("benchmark")
+    for name, pairs in COUNTS.items():
+        n, c = zip(*pairs, strict=True)
+        forecast = extrapolate_pass_at_k(n, c, 32)
+        row = table.loc[name]
+        assert row["extrapolated_pass@32"] == forecast.estimate
+        assert (row["extrapolated_pass@32_low"], row["extrapolated_pass@32_high"]) == (forecast.low, forecast.high)
+        assert row["extrapolated_pass@32"] >= row["pass@8"]
+    mean = table.loc[["easy", "hard"], "extrapolated_pass@32"].mean()
+    assert table.loc["average", "extrapolated_pass@32"] == pytest.approx(mean)
+    assert table.loc["average", "extrapolated_pass@32_low"] < mean < table.loc["average", "extrapolated_pass@32_high"]

@@ -33,7 +33,7 @@ def study(**changes) -> Study:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda p: p.stem)
 def test_committed_params_are_valid_and_named_by_their_file(path):
-    assert Study.load(path).name == path.stem
+    assert check(yaml.safe_load(path.read_text()), path.name).study == path.stem
 
 
 SLIPS = [
@@ -181,6 +181,24 @@ def test_a_checkpoint_of_ones_own_may_have_its_result_of_rl():
     after, made_by = stages.evaluation.checkpoint(plan, "llama-smoke", "mine", 0)
     assert (after.model, made_by) == ("a/b-rl", ())
     assert plan.rl_seeds("other") == []
+
+
+def test_a_pattern_of_checkpoints_is_a_run_a_step(tmp_path):
+    for step in (20, 100, 5):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    plan = study(runs=[{"name": "sft", "model": f"{tmp_path}/checkpoint-*"}])
+    assert list(plan.runs) == ["base", "sft-5", "sft-20", "sft-100"]
+    assert plan.run("sft-20").model == f"{tmp_path}/checkpoint-20"
+    with pytest.raises(InputError, match=r"no folder matches .*/nothing-\*"):
+        study(runs=[{"name": "sft", "model": f"{tmp_path}/nothing-*"}])
+
+
+def test_a_star_within_a_path_stands_for_one_folder(tmp_path):
+    (tmp_path / "1a2b" / "model").mkdir(parents=True)
+    assert study(runs=[{"name": "mine", "model": f"{tmp_path}/*/model"}]).run("mine").model == f"{tmp_path}/1a2b/model"
+    (tmp_path / "3c4d" / "model").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"2 folders match .*/\*/model: .*1a2b/model, .*3c4d/model"):
+        study(runs=[{"name": "mine", "model": f"{tmp_path}/*/model"}])
 
 
 def test_seeds_differ_by_use_and_repeat():

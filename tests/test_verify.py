@@ -1,14 +1,17 @@
 """The verifier's promises to its callers: the labelled table, statuses, order, threads, processes, a light import."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sftrl.errors import InputError
@@ -22,8 +25,9 @@ INTEGRAL = r"\boxed{\int_0^1 2x\,dx}"
 
 def test_table_is_large_and_balanced():
     right = sum(case["expected"] for case in CASES)
-    assert len(CASES) >= 400
-    assert min(right, len(CASES) - right) >= 150
+    assert len(CASES) >= 1200
+    assert len(CASES) - right >= len(CASES) / 2
+    assert right >= 600
     assert len({json.dumps(case, sort_keys=True) for case in CASES}) == len(CASES)
 
 
@@ -62,6 +66,12 @@ def test_labelled_table(phenomenon):
         (r"\boxed{1234}", "1,234", "integer", "correct"),
         (r"\boxed{142}", 142.0, "integer", "correct"),  # a table's float
         (r"\boxed{4}", float("nan"), None, "unparseable_gold"),  # a table's missing value
+        (r"\boxed{142}", np.float64(142.0), "integer", "correct"),
+        (r"\boxed{4}", np.int64(4), None, "correct"),
+        (r"\boxed{5}", np.int8(4), None, "incorrect"),
+        (r"\boxed{0.1}", np.float32(0.1), None, "correct"),  # as it is printed
+        (r"\boxed{1/3}", Fraction(1, 3), None, "correct"),
+        (r"\boxed{4}", np.float64("inf"), None, "unparseable_gold"),
         (r"\boxed{4}", ["4"], None, "unparseable_gold"),
         (None, "4", None, "unparseable_response"),  # a missing response
         (r"\boxed{9^{9^{9^{9}}}}", "4", None, "timed_out"),  # nobody can compute it
@@ -86,11 +96,37 @@ def test_unreadable_gold_is_an_error_that_names_it():
         {"choices": [None, None]},
         {"answer_types": "integre"},  # a misspelt type must not quietly mean "infer"
         {"timeout": 0.0},
+        {"timeout": math.inf},  # it would hang
+        {"timeout": math.nan},
+        {"tolerance": -0.1},
+        {"tolerance": [-0.1]},
+        {"tolerance": math.inf},
+        {"tolerance": "0.1"},
     ],
 )
 def test_slips_of_the_caller_are_errors(arguments):
     with pytest.raises(InputError):
         verify_many([r"\boxed{1}"], **{"golds": ["1"], **arguments})
+
+
+@pytest.mark.parametrize("tolerance", [0.01, np.float32(0.01), np.float64(0.01), np.array([0.01, 0.01])])
+def test_tolerances_of_python_and_numpy(tolerance):
+    verdicts = verify_many([r"\boxed{100.5}", r"\boxed{102}"], ["100"] * 2, tolerance=tolerance)
+    assert [verdict.correct for verdict in verdicts] == [True, False]
+
+
+def test_a_wrong_answer_does_not_make_the_gold_unreadable():
+    for gold in (
+        r"0.\overline{3}",
+        r"\frac{12}{5,525}",
+        "No.",
+        r"\text{A,B}",
+        "16\\\\\n\\noindent",
+        "$5.$",
+        r"9\text{ a.m.}",
+    ):
+        assert verify_many([r"\boxed{77}"], [gold])[0].status == "incorrect", gold
+        assert verify_many([rf"\boxed{{{gold}}}"], [gold])[0].status == "correct", gold
 
 
 def test_choice_beyond_the_options_is_an_unparseable_gold():
@@ -225,6 +261,30 @@ def test_version_is_a_short_string():
         ("The total is 3.14.", "3.14"),
         ("<think>maybe 5</think>", None),
         ("<think>so 5", None),
+        (r"<think>so \boxed{5} and", None),  # a thought that was cut off
+        (r"<think>\boxed{4}</think> \boxed{5}", "5"),
+        (r"\boxed{3} and \boxed{-2}", "3, -2"),
+        (r"$\boxed{3}$,\quad $\boxed{-2}$", "3, -2"),
+        (r"\boxed{3} \boxed{3}", "3"),
+        (r"\boxed{3}, but the second is \boxed{-2}", "-2"),
+        ('```json\n{"answer": "4"}\n```', "4"),
+        ('{"answer": "\\\\frac{1}{2}"}', r"\frac{1}{2}"),
+        ('{"answer": "\\frac{1}{2}"}', r"\frac{1}{2}"),
+        ('{"answer": [1, 2]}', "1, 2"),
+        ('{"reasoning": "\\\\boxed{3}", "answer": 4}', "4"),
+        ('{"answer": "4"} so \\boxed{5}', "5"),
+        ('{"answer": "12', None),  # cut off
+        ("The answer is below.\n\n42", "42"),
+        ("The answer is for sure D, it can't be A or B", "D"),
+        ("The answer is not B. It is D.", "D"),
+        ("答案是5", "5"),
+        ("比例为13/28", "13/28"),
+        ("It costs $1,000.99", "$1,000.99"),
+        (r"so \frac{10}{9}", r"\frac{10}{9}"),
+        ("so x = 1 or x = 2", "x = 1 or x = 2"),
+        ("They meet at (2, 5).", "(2, 5)"),
+        ("5 * 3 = 15", "15"),
+        ("It weighs 5 million tons", "5 million"),
         ("Then we add 4 and", None),
         ("", None),
     ],

@@ -63,7 +63,7 @@ def test_there_are_many():
 @pytest.fixture(scope="module")
 def start():
     """Seconds that a worker takes to start here and now, with the machine as busy as it is."""
-    pool._kill_all()
+    pool.close()
     begun = time.monotonic()
     assert pool.decide([("1", "1")], 1, 30.0) == ["equal"]
     return time.monotonic() - begun

@@ -1,8 +1,8 @@
 """A search for rewards that can be had without solving: a right answer, changed so that its value is another one.
 
-Each family draws an answer whose value is known (a Fraction, coefficients, a set ...), writes it in one of its spellings
-as gold, and gives right answers, which must be accepted, and wrong ones, none of which may be. A run tries 10,000 wrong
-ones with a seed of its own; a failure names it, and `VERIFY_SEED=<seed>` repeats it.
+Each family draws an answer whose value is known (a Fraction, coefficients, a set ...), writes it in one of its
+spellings as gold, and gives right answers, which must be accepted, and wrong ones, none of which may be. A run tries
+10,000 wrong ones with a seed of its own; a failure names it, and `VERIFY_SEED=<seed>` repeats it.
 """
 
 import os
@@ -54,7 +54,7 @@ def numbers(draw: random.Random) -> Drawn:
     tens = draw.choice(["hundred", "thousandths", "quadrillion", "dozen", "wrong", "halves", "more", "K", "or so"])
     wrong += [
         rf"{abs(value.numerator) + 1} \text{{ {tens}}}",
-        f"{value.numerator}{draw.randint(0, 9)}/{value.denominator}",
+        f"{value.numerator}{draw.randint(1, 9)}/{value.denominator}",
     ]
     if value.denominator > 1:
         wrong += [str(value.numerator), str(value.denominator), rf"{value.numerator}, {value.denominator}"]

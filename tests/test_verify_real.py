@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sftrl.verify import extract_answer, verify_many
-from sftrl.verify.grammar import readings
+from sftrl.verify.exact import readings
 from sftrl.verify.tokens import clean
 
 DATA = Path(__file__).parent / "data"

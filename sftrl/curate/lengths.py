@@ -30,8 +30,11 @@ def prompt_lengths(tokenizer, prompts: pd.Series) -> pd.Series:
 
 
 def example_lengths(tokenizer, examples: pd.DataFrame) -> pd.Series:
-    """Return the number of tokens of each SFT example: prompt, response and EOS, as training packs them."""
-    responses = token_counter(tokenizer)(list(examples["response"]))
+    """Return the number of tokens of each SFT example: prompt, response and EOS, as training packs them.
+
+    A column `n_tokens`, as `clean` leaves it, is taken for the responses' lengths.
+    """
+    responses = examples["n_tokens"] if "n_tokens" in examples else token_counter(tokenizer)(list(examples["response"]))
     return prompt_lengths(tokenizer, examples["prompt"]) + responses
 
 
@@ -43,7 +46,7 @@ def check_lengths(lengths: pd.Series, limit: int, ids: pd.Series, what: str, key
         limit: the most that a row may have.
         ids: what to call the rows.
         what: what they are, for the message: `SFT examples`, say.
-        key: the setting that the limit comes from, and what it is: `sft.max_length = 512`, say.
+        key: the settings that the limit comes from: `sft.max_length`, say.
 
     Raises:
         InputError: says how many are too long, which is the longest, and at what limit none would be.

@@ -107,7 +107,7 @@ def rl_curves(curves: pd.DataFrame) -> Figure:
     handles = [Line2D([], [], color=colour, ls=dash, label=label) for _, label, colour, dash in shown]
     if curves.groupby(["family", "run"])["rl_seed"].nunique().max() > 1:
         handles.append(Line2D([], [], color=RL_BLUE, alpha=0.45, label="further RL seeds: paler"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4 if len(runs) >= COLUMNS else 2)
     return figure
 
 

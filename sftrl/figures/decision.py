@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sftrl.figures.style import BEST_RED, PALE, RL_BLUE, styled, units, wrapped
+from sftrl.figures.style import BEST_RED, PALE, RL_BLUE, log_scale, styled, units, wrapped
 from sftrl.tables import POST_RL, label, need
 
 ROW = 0.27  # inches a run
@@ -54,7 +54,7 @@ def decision(table: pd.DataFrame) -> Figure:
 def _title(family: str, rows: pd.DataFrame) -> str:
     runs = rows["calibration"].iloc[0]
     if not runs:
-        return f"{family}: a ranking only, no run has been through RL"
+        return f"{family}: a ranking only, too few runs have been through RL"
     replayed = POST_RL in rows and rows[POST_RL].notna().all()
     return f"{family}: {'replayed, each run' if replayed else 'each'} foretold from {runs} that went through RL"
 
@@ -87,5 +87,6 @@ def _draw_measured(axes: Axes, name: str, metric: pd.DataFrame, overall: pd.Data
             axes.plot([scale * row["value_low"], scale * row["value_high"]], [y, y], color=colour, lw=1.3)
         axes.plot(scale * row["value"], y, "o", color=colour, ms=4.5)
     axes.set_xlabel(label(name) + unit)
-    if metric["value"].min() > 0 and metric["value"].max() > 10 * metric["value"].min() and scale == 1:
-        axes.set_xscale("log")  # the loss of a run that never learned the notation dwarfs the others
+    low, high = metric["value"].min(), metric["value"].max()
+    if unit == ", nats/token" and high > 10 * low > 0:  # a run that never learned the notation dwarfs the others
+        log_scale(axes)

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from sftrl.figures.style import COLOURS, FAMILY_MARKERS, PALE, grid, styled, units, wrapped
+from sftrl.errors import InputError
+from sftrl.figures.style import COLOURS, FAMILY_MARKERS, grid, styled, units, wrapped
 from sftrl.predict import fit_line
 from sftrl.tables import label
 
@@ -23,7 +24,7 @@ def scatter(
     Args:
         runs: the frame that was judged (of that pool). `post_rl_sd` and `n_seeds` give the points their error bars.
         judged: `judge`'s table; what the panels say is read from it, so that figure and table cannot differ.
-        predictors: which to draw; default: all that were judged.
+        predictors: which to draw; default: all that could be judged.
         pool: which pool of the table; default: its first.
 
     With one feature, the horizontal axis is the predictor itself; with several, their in-sample fit. Families have
@@ -31,6 +32,9 @@ def scatter(
     """
     rows = judged[judged["pool"] == (judged["pool"].iloc[0] if pool is None else pool)]
     rows = rows[rows["predictor"].isin(predictors)] if predictors is not None else rows
+    rows = rows[rows["r2"].notna()]
+    if rows.empty:
+        raise InputError("judged: no predictor could be judged")
     figure, panels = grid(len(rows), columns=3, width=2.5, height=2.45)
     families = sorted(runs["family"].unique())
     for axes, (_, row) in zip(panels, rows.iterrows(), strict=True):
@@ -49,9 +53,6 @@ def _draw_fit(axes: Axes, runs: pd.DataFrame, row: pd.Series, families: list[str
     axes.set_xlabel(wrapped(label(name) + unit, 36))
     axes.set_ylabel(NAMES.get(target, target))
     fit = fit_line(runs, name, target)
-    if fit is None:
-        axes.text(0.5, 0.5, "cannot be judged", transform=axes.transAxes, ha="center", color=PALE)
-        return
     for family, points in fit.points.groupby("family"):
         i = families.index(family)
         colour, marker = COLOURS[i % 10], FAMILY_MARKERS[i % 8]

@@ -15,6 +15,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image
 
 from sftrl.files import whole_file
@@ -118,6 +119,14 @@ def units(predictor_name: str) -> tuple[float, str]:
     known = predictor(predictor_name)
     unit = known.unit if known else ""
     return (100.0 if unit == "%" else 1.0), (f", {unit}" if unit else "")
+
+
+def log_scale(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, with plain numbers at 1, 3 and 10."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=9))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def wrapped(name: str, width: int = 28) -> str:

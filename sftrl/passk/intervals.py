@@ -1,4 +1,4 @@
-"""How far to trust a mean Pass@k: intervals over samples, over problems or over both, and for paired differences.
+"""How far to trust a mean Pass@k: intervals over samples, over problems or over both.
 
 What varies is in the name. `samples`: these problems, other responses. `problems`: other problems of the same kind,
 the responses' noise taken out. `both`: other problems and other responses, which is what a benchmark score claims.
@@ -9,12 +9,13 @@ Variances (chosen here; docs/passk-and-loss.md derives them and measures the cov
   noise, so this holds both parts; resampling responses on top, as a two-level bootstrap does, counts noise twice.
 * samples: with F_k = C(n-c, k) / C(n, k), one problem's estimate has a sampling variance that F_k^2 - F_2k estimates
   without bias, as long as 2k <= n.
-* problems: both less samples.
+* problems: both less samples, as far as the two can be told apart. Where samples are the share r of both, r (1 - r) of
+  both is taken out: all of the noise where there is little, none where there is nothing else.
 
 A few problems decide these sums where nearly all are solved, or nearly none, and they may be missing from the data. A
 beta distribution with the first two moments of the problems' success rates stands in for them, weighing as much as two
-problems beside those that contribute: in `samples` (alone where 2k > n), and in the other two where it says more than
-the data. A difference has the sampling noise of its two sides to stand in.
+problems beside those that contribute: in `samples` (alone where 2k > n), and in `both` where it says more than the
+data.
 
 From variance to interval: Wilson's interval with the number of trials that would have this variance (as survey
 statistics does; Korn and Graubard 1998), with Student's t for the normal quantile, of fewer degrees of freedom where a
@@ -45,12 +46,8 @@ class Interval:
     estimate: float | NDArray[np.float64]
     low: float | NDArray[np.float64]
     high: float | NDArray[np.float64]
-    standard_error: float | NDArray[np.float64]
-    degrees_of_freedom: float | NDArray[np.float64]
-    trials: float | NDArray[np.float64]  # that the data amount to at least: makes the interval where all counts agree
     level: float
     over: Over
-    lowest: float  # the smallest possible value: 0 for Pass@k, -1 for a difference
 
 
 def pass_at_k_interval(
@@ -64,74 +61,58 @@ def pass_at_k_interval(
         over: what would be drawn anew: "samples", "problems" or "both".
 
     Raises:
-        InputError: as `pass_at_k`; or fewer than two problems where the spread over problems is asked for.
+        InputError: as `pass_at_k`; fewer than two problems where the spread over problems is asked for; or
+            over="problems" where all responses are wrong, or all right, so that nothing is told of the problems alone.
     """
     check_kind(level, over)
     n, c, names = check_counts(n, c)
     ks, one = check_k(k, n, names)
     values = 1.0 - fail_ratio(n[:, None], c[:, None], ks)
-    samples, between = _variances(n, c, ks)
-    return _interval(values, samples, between, n, ks, one, level, over, lowest=0.0)
-
-
-def pass_at_k_difference(
-    n: tuple[ArrayLike, ArrayLike],
-    c: tuple[ArrayLike, ArrayLike],
-    k: int | Sequence[int],
-    level: float = 0.95,
-    over: Over = "both",
-) -> Interval:
-    """Return how much higher the second checkpoint's mean Pass@k is than the first's, on the same problems.
-
-    Problem i of the first must be problem i of the second: what makes a problem hard for both cancels, so that the
-    interval is narrower than the two apart suggest.
-
-    Args:
-        n, c: a pair each, (first, second), of what `pass_at_k` takes.
-        k, level, over: as in `pass_at_k_interval`.
-
-    Raises:
-        InputError: as `pass_at_k_interval`; or problems that do not match, by number or by pandas index.
-    """
-    check_kind(level, over)
-    n_first, c_first, names = check_counts(n[0], c[0])
-    n_second, c_second, names_second = check_counts(n[1], c[1])
-    if len(names) != len(names_second):
-        raise InputError(f"a paired difference needs the same problems: {len(names)} and {len(names_second)} given")
-    for first, second in zip(names, names_second, strict=True):
-        if first != second:
-            raise InputError(f"a paired difference needs the same problems in one order: {first} meets {second}")
-    ks, one = check_k(k, n_first, names)
-    check_k(k, n_second, names)
-    values = fail_ratio(n_first[:, None], c_first[:, None], ks) - fail_ratio(n_second[:, None], c_second[:, None], ks)
-    samples = _variances(n_first, c_first, ks)[0] + _variances(n_second, c_second, ks)[0]
-    fewest = np.minimum(n_first, n_second)
-    return _interval(values, samples, np.zeros(len(ks)), fewest, ks, one, level, over, lowest=-1.0)
+    problems, estimate = len(values), values.mean(axis=0)
+    variance, between = _variances(n, c, ks)
+    freedom, trials = np.inf, (n[:, None] / ks).sum(axis=0)  # that the data amount to at least, where all counts agree
+    if over != "samples":
+        if problems < 2:
+            raise InputError(f'over = "{over}" needs two problems or more: one says nothing of how problems differ')
+        apart = values - estimate
+        apart[np.abs(apart) < 1e-12] = 0  # rounding is no spread
+        count = _count(np.square(apart))
+        freedom, trials = _freedom(count, problems), float(problems)
+        spread = values.var(axis=0, ddof=1)
+        both = (count * spread + STAND_IN * np.maximum(spread, between + variance)) / (count + STAND_IN)
+        if over == "problems":
+            if not 0 < c.sum() < n.sum():
+                raise InputError('over = "problems": all responses are alike, so problems cannot be told apart')
+            noise = np.divide(variance, both, out=np.ones_like(both), where=variance < both)
+            both = both * (1 - noise * (1 - noise))
+        variance = both
+    once, variance = estimate * (1 - estimate), variance / problems  # of one trial, of all that there were
+    with np.errstate(divide="ignore", invalid="ignore"):
+        trials = np.where((variance > 0) & (once > 0), once / variance, trials)
+    low, high = wilson(estimate, trials, stats.t.ppf(0.5 + level / 2, freedom))
+    return interval(estimate, low, high, level, over, one)
 
 
 def average_intervals(intervals: Sequence[Interval]) -> Interval:
-    """Return the unweighted mean over benchmarks, from one interval each: of `pass_at_k_interval` or of differences.
+    """Return the unweighted mean over benchmarks, from one interval each.
 
-    The benchmarks are fixed, not drawn: only what varies within each is in the interval.
+    The benchmarks are fixed, not drawn: only what varies within each is in the interval. Its two sides are the root of
+    the sum of squares of theirs (Newcombe 1998; Zou and Donner 2008, doi 10.1002/sim.3095), so that it is lopsided as
+    they are, stays where they are, and rises with k where they do.
 
     Raises:
-        InputError: no interval; or intervals that differ in level, in `over`, in the number of ks, or in kind.
+        InputError: no interval; or intervals that differ in level, in `over`, or in the number of ks.
     """
     intervals = list(intervals)
     if not intervals:
         raise InputError("no benchmarks to average")
-    if len({(i.level, i.over, i.lowest, np.shape(i.estimate)) for i in intervals}) > 1:
-        raise InputError("intervals to average must agree in level, in over, in the number of ks, and be of one kind")
-    first, many = intervals[0], len(intervals)
-    variances = np.stack([np.square(i.standard_error) for i in intervals]) / many**2
-    freedom, trials = (np.stack([getattr(i, x) for i in intervals]) for x in ("degrees_of_freedom", "trials"))
-    variance = variances.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # infinite over samples; 0 / 0 where nothing varies
-        welch = variance**2 / (variances**2 / freedom).sum(axis=0)  # Welch and Satterthwaite
-    freedom = np.where(np.isnan(welch), freedom.min(axis=0), welch)
-    estimate = np.mean([i.estimate for i in intervals], axis=0)
-    trials = many**2 / (1 / trials).sum(axis=0)
-    return wilson(estimate, variance, freedom, trials, first.level, first.over, first.lowest)
+    if len({(i.level, i.over, np.shape(i.estimate)) for i in intervals}) > 1:
+        raise InputError("intervals to average must agree in level, in over, and in the number of ks")
+    estimates, lows, highs = (np.array([getattr(i, end) for i in intervals]) for end in ("estimate", "low", "high"))
+    estimate = estimates.mean(axis=0)
+    down, up = (np.sqrt(np.square(side).sum(axis=0)) / len(intervals) for side in (estimates - lows, highs - estimates))
+    first = intervals[0]
+    return interval(estimate, estimate - down, estimate + up, first.level, first.over, np.ndim(estimate) == 0)
 
 
 def check_kind(level: float, over: str) -> None:
@@ -142,47 +123,18 @@ def check_kind(level: float, over: str) -> None:
         raise InputError(f"level = {level}: a level lies between 0 and 1")
 
 
-def wilson(estimate, variance, freedom, trials, level: float, over: Over, lowest: float) -> Interval:
-    """Return Wilson's interval on [lowest, 1], with as many trials as would give this variance."""
-    width = 1.0 - lowest
-    share = (estimate - lowest) / width
-    spread, scaled = share * (1 - share), variance / width**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effective = np.where((scaled > 0) & (spread > 0), spread / scaled, trials)
-    quantile = stats.t.ppf(0.5 + level / 2, freedom)
-    shrink = 1 / (1 + quantile**2 / effective)
-    centre = shrink * (share + quantile**2 / (2 * effective))
-    reach = shrink * quantile * np.sqrt(spread / effective + quantile**2 / (4 * effective**2))
-    low, high = (lowest + width * np.clip(centre + side * reach, 0, 1) for side in (-1, 1))
-    low, high = np.minimum(low, estimate), np.maximum(high, estimate)  # against rounding
-    shape = np.shape(estimate)
-    fields = (np.broadcast_to(x, shape) for x in (estimate, low, high, np.sqrt(variance), freedom, trials))
-    fields = (x.copy() if shape else float(x) for x in fields)
-    return Interval(*fields, level=level, over=over, lowest=lowest)
+def wilson(share: NDArray, trials: NDArray, quantile: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of Wilson's interval for a share of so many trials."""
+    shrink = 1 / (1 + quantile**2 / trials)
+    centre = shrink * (share + quantile**2 / (2 * trials))
+    reach = shrink * quantile * np.sqrt(share * (1 - share) / trials + quantile**2 / (4 * trials**2))
+    return centre - reach, centre + reach
 
 
-def _interval(values, samples, between, n, ks, one: bool, level: float, over: Over, lowest: float) -> Interval:
-    """Combine the variances of one problem, each (len(ks),), into the interval of the mean of values."""
-    problems = len(values)
-    freedom, trials = np.inf, float(problems)
-    if over == "samples":
-        variance, trials = samples, (n[:, None] / ks).sum(axis=0)
-    elif problems < 2:
-        raise InputError(f'over = "{over}" needs two problems or more: one says nothing of how problems differ')
-    else:
-        variance, least = values.var(axis=0, ddof=1), between
-        if over == "problems":
-            variance = np.maximum(variance - samples, 0)
-        else:
-            least = least + samples
-        count = _count(np.square(values - values.mean(axis=0)))
-        freedom = _freedom(count, problems)
-        variance = (count * variance + STAND_IN * np.maximum(variance, least)) / (count + STAND_IN)
-    estimate, variance = values.mean(axis=0), variance / problems
-    freedom, trials = (np.broadcast_to(x, estimate.shape) for x in (freedom, trials))
-    if one:
-        estimate, variance, freedom, trials = estimate[0], variance[0], freedom[0], trials[0]
-    return wilson(estimate, variance, freedom, trials, level, over, lowest)
+def interval(estimate: NDArray, low: NDArray, high: NDArray, level: float, over: Over, one: bool) -> Interval:
+    """Return an interval that rounding cannot make lose its estimate, or leave [0, 1]; of floats for one k."""
+    ends = estimate, np.clip(low, 0, estimate), np.clip(high, estimate, 1)
+    return Interval(*(float(np.squeeze(x)) if one else x for x in ends), level=level, over=over)
 
 
 def _variances(n: NDArray, c: NDArray, ks: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

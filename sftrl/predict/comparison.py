@@ -85,9 +85,9 @@ class _Draws:
     def _correlations(self, score: np.ndarray) -> tuple[float, float, np.ndarray]:
         """Spearman's correlation with the target, its z, and z with each run left out in turn."""
         y, groups, n = self.sample.y, self.sample.groups, self.sample.size
-        less = [measures.spearman(*(np.delete(v, i) for v in (score, y, groups))) for i in range(len(y))]
+        less = measures.leaving_one_out(lambda rows, g: measures.spearman(score[rows], y[rows], g), groups)
         whole = float(measures.spearman(score, y, groups))
-        return whole, float(fisher_z("spearman", whole, n)), fisher_z("spearman", np.array(less), n - 1)
+        return whole, float(fisher_z("spearman", whole, n)), fisher_z("spearman", less, n - 1)
 
     def against(self, score: np.ndarray, level: float) -> dict[str, float]:
         own, z, less = self._correlations(score)

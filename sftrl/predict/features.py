@@ -11,8 +11,9 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict import measures
-from sftrl.tables import COMBINATIONS, DESCRIPTION, direction, need, predictor
+from sftrl.tables import COMBINATIONS, DESCRIPTION, RUN, direction, need, predictor
 
+OF_SEEDS = ("post_rl_sd", "n_seeds")
 LEAST = 4  # runs; with fewer, a line fits almost anything
 
 
@@ -38,6 +39,7 @@ def sample_of(runs: pd.DataFrame, name: str, target: str | None) -> Sample:
     columns = columns_of(name)
     need(runs, columns, f"runs, predictor {name!r}")
     values = runs[columns + ([target] if target else [])]
+    runs = runs[[c for c in dict.fromkeys([*RUN, *columns, target, *OF_SEEDS]) if c in runs]]  # wide frames are slow
     try:
         values = values.astype(float)
     except (TypeError, ValueError):

@@ -12,6 +12,7 @@ Where the pool spans several model families, each family has its own mean (an in
 that a difference between families is never credited to a predictor, and permutations stay within a family.
 """
 
+from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
@@ -91,13 +92,33 @@ def _correlations(sample: Sample) -> dict[str, float]:
     return {kind: float(value) for kind, value in _measured(score, y, sample.groups).items()}
 
 
+MEASURES = {
+    "pearson": lambda x, y, groups: measures.pearson(x, y),  # of values relative to their group's mean
+    "spearman": measures.spearman,
+    "kendall": measures.kendall,
+}
+
+
 def _measured(score: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
     """Measure along the last axis. Both are relative to their group's mean."""
-    return {
-        "pearson": measures.pearson(score, y),
-        "spearman": measures.spearman(score, y, groups),
-        "kendall": measures.kendall(score, y, groups),
-    }
+    return {kind: measure(score, y, groups) for kind, measure in MEASURES.items()}
+
+
+def _without_each(sample: Sample) -> dict[str, np.ndarray]:
+    """The correlations with each run left out in turn, (n,) each; several features are fitted anew each time."""
+    if sample.x.shape[1] > 1:
+        found = [_correlations(without(sample, i)) for i in range(len(sample.y))]
+        return {kind: np.array([one[kind] for one in found]) for kind in found[0]}
+
+    columns = sample.x[:, 0], sample.y
+
+    def without_rows(measure: Callable) -> np.ndarray:
+        def on(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+            return measure(*(measures.centred(values[rows], groups) for values in columns), groups)
+
+        return measures.leaving_one_out(on, sample.groups)
+
+    return {kind: without_rows(measure) for kind, measure in MEASURES.items()}
 
 
 def _on_resamples(sample: Sample, resamples: int, seed: int) -> dict[str, np.ndarray]:
@@ -107,18 +128,18 @@ def _on_resamples(sample: Sample, resamples: int, seed: int) -> dict[str, np.nda
 
 
 def _within(sample: Sample, level: float, resamples: int, intervals: Intervals, seed: int) -> dict:
-    features, n = sample.x.shape[1], len(sample.y)
+    features = sample.x.shape[1]
     whole = _correlations(sample)
-    less = pd.DataFrame([_correlations(without(sample, i)) for i in range(n)])
+    less = _without_each(sample)
     row: dict = {"r2": whole["pearson"] ** 2}
     drawn = _on_resamples(sample, resamples, seed) if intervals == "bootstrap" and features == 1 else None
     for kind, value in whole.items():
         row[kind] = value
         if features == 1:
             if drawn is None:
-                low, high = correlation_interval(kind, value, less[kind].to_numpy(), sample.size, level, intervals)
+                low, high = correlation_interval(kind, value, less[kind], sample.size, level, intervals)
             else:
-                low, high = bootstrap_interval(value, drawn[kind], less[kind].to_numpy(), level)
+                low, high = bootstrap_interval(value, drawn[kind], less[kind], level)
             row |= {f"{kind}_low": low, f"{kind}_high": high}
     if features == 1:
         ends = sorted((row["pearson_low"] ** 2, row["pearson_high"] ** 2))
@@ -126,9 +147,9 @@ def _within(sample: Sample, level: float, resamples: int, intervals: Intervals, 
         row["r2_high"] = ends[1]
     else:
         row["r2_low"], row["r2_high"] = multiple_r2_interval(row["r2"], sample.size, features, level)
-    change = (less["pearson"] ** 2 - row["r2"]).abs().round(DECIMALS)  # of runs that matter alike, the first
-    if change.notna().any():
-        most = int(change.idxmax())
+    change = np.round(np.abs(less["pearson"] ** 2 - row["r2"]), DECIMALS)  # of runs that matter alike, the first
+    if np.isfinite(change).any():
+        most = int(np.nanargmax(change))
         row["influential_run"] = " ".join(sample.runs.loc[most, ["family", "run"]].astype(str))
         row["r2_without_it"] = float(less["pearson"][most] ** 2)
     return row | permutation_p(sample, resamples, seed)
@@ -186,7 +207,8 @@ def _halves(sample: Sample, splits: int, seed: int) -> dict[str, float]:
     x = sample.x - sample.x.mean(axis=0)
     design = np.hstack([member, x / np.abs(x).max(axis=0)])
     normal = np.einsum("bn,ni,nj->bij", fit, design, design)
-    slopes = np.linalg.pinv(normal, hermitian=True) @ ((fit * sample.y) @ design)[..., None]
+    # Halves whose runs agree in a feature to 5 digits have no slope: rounding would make one, another on each machine.
+    slopes = np.linalg.pinv(normal, rcond=1e-10, hermitian=True) @ ((fit * sample.y) @ design)[..., None]
     predicted = (design @ slopes)[..., 0]
     rest = 1 - fit
 
@@ -199,6 +221,7 @@ def _halves(sample: Sample, splits: int, seed: int) -> dict[str, float]:
         flat = (p**2).sum(axis=1) <= measures.TOLERANCE * (predicted**2).sum(axis=1)
         r2 = np.where(flat, np.nan, (p * y).sum(axis=1) ** 2 / ((p * p).sum(axis=1) * (y * y).sum(axis=1)))
         cod = 1 - (rest * (predicted - sample.y) ** 2).sum(axis=1) / (y * y).sum(axis=1)
+        cod = np.where(np.isfinite(cod), cod, np.nan)  # a half whose results are all the same explains nothing
     if np.isnan(r2).all():
         return {}
     return {

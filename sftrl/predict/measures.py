@@ -4,11 +4,28 @@ Everything works along the last axis, so that one call measures one study or ten
 of values that do not vary is undefined and comes back as NaN, never as 0.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import stats
 
 TOLERANCE = 1e-12  # of the scale of the data: a spread below it is rounding, not variation
 TIE = 1e-8  # of the scale: scores that differ by less, as tables with ten digits may make them, are equal
+
+
+def leaving_one_out(measure: Callable[[np.ndarray, np.ndarray], np.ndarray], groups: np.ndarray) -> np.ndarray:
+    """Measure (n,) with each row left out in turn.
+
+    Args:
+        measure: from rows (m, n - 1) and their groups (n - 1,) to values (m,).
+        groups: the group of each row, 0, 1, 2, ...; all rows of a group are left out in one call.
+    """
+    order, values = np.argsort(groups, kind="stable"), np.empty(len(groups))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        rows = np.array([order[order != i] for i in members])
+        values[members] = measure(rows, groups[rows[0]])
+    return values
 
 
 def centred(values: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from sftrl.chat import template_hash
 from sftrl.errors import InputError
@@ -117,12 +118,16 @@ def fill(
             if total:
                 requests = _requests(store, prompts, counts, seed if sampling.seeds == "sample" else None)
                 _write(draw(requests), total, writer, drawn, progress)
+            writer.finish()  # also what a killed call had drawn and not graded
 
         counts = [adaptive.pilot if adaptive else n] * len(prompts)
         top_up(counts)
         if adaptive:
             counts = _plan(folder, problems, mine, adaptive, n)
             top_up(counts)
+    draw = None  # and the model with it, so that what comes next has the memory
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     if progress and not drawn.samples:
         progress(f"all {sum(counts):,} samples are there")
     return drawn
@@ -157,7 +162,7 @@ def _write(
         samples += len(batch)
         tokens += sum(len(response.tokens) for response in batch)
         now = time.perf_counter()
-        if progress and (now - told > PROGRESS_SECONDS or samples == total):
+        if progress and (now - told >= PROGRESS_SECONDS or samples == total):
             told, seconds = now, now - began
             left = seconds * (total - samples) / samples
             progress(

@@ -28,7 +28,7 @@ from sftrl.sample.requests import Draw, Request, Response
 if TYPE_CHECKING:
     from vllm import LLM
 
-PART_ROWS, PART_SECONDS = 1024, 30.0  # finished samples are handed on at so many, or so often
+PART_ROWS, PART_SECONDS = 1024, 15.0  # finished samples are handed on at so many, or so often
 WAITING = 2  # samples handed to vLLM, in units of what it runs at once: its queue never empties, nor grows with n
 TOGETHER = 64  # samples of one problem that are asked for at once, at most, where a shard's samples share a seed
 
@@ -70,7 +70,7 @@ def started(
         seed: of the whole engine, for samples without a seed of their own.
 
     Raises:
-        InputError: vLLM cannot be imported.
+        InputError: vLLM cannot be imported, or refuses a setting.
     """
     try:
         from vllm import LLM
@@ -96,7 +96,10 @@ def started(
         if is_adapter(checkpoint):
             checkpoint = merge_adapter(checkpoint, merged)
             settings["revision"] = None
-        llm = LLM(checkpoint.model, **settings | sampling.vllm)
+        try:
+            llm = LLM(checkpoint.model, **settings | sampling.vllm)
+        except (TypeError, ValueError) as error:  # of a setting; an engine that dies at its start is a RuntimeError
+            raise InputError(f"vllm: {' '.join(str(error).split())[:500]}") from error
         try:
             yield functools.partial(draw, llm, decoding=sampling.decoding, stop_ids=stop_ids)
         finally:
@@ -108,7 +111,8 @@ def started(
 def draw(
     llm: "LLM", requests: Iterable[Request], decoding: Decoding, stop_ids: Collection[int], part_rows: int = PART_ROWS
 ) -> Iterator[list[Response]]:
-    """Yield the responses to the requests as they finish, `part_rows` at a time, or what there is after half a minute.
+    """Yield the responses to the requests as they finish, `part_rows` at a time, or what there is after a quarter of a
+    minute.
 
     Every setting of `decoding` goes to vLLM by its own name.
     """

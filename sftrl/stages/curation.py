@@ -66,7 +66,8 @@ def clean(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
         if name == "sft":
             count = curate.token_counter(load_tokenizer(base.checkpoint(study, study.families[0])[0]))
             limit = study.params.data.max_response_tokens
-            table, report = curate.clean(table, count_tokens=count, max_tokens=limit)
+            verified = study.params.data.verified
+            table, report = curate.clean(table, count_tokens=count, max_tokens=limit, verified=verified)
             reports.append(report.assign(table=name))
         if name == "rl":
             table, report = curate.drop_unreadable(table)
@@ -97,18 +98,60 @@ def hold_out(study: Study, tables: Tables, seed: int) -> Tables:
     """Return the training tables with the held-out SFT examples split off, as `held_out`.
 
     Raises:
-        InputError: a run of the grid asks for more examples than are left; before anything is trained.
+        InputError: a run of the grid asks for more examples or tokens than are left; before anything is trained.
     """
     if "sft" not in tables:
         return tables
     pool, aside = curate.split(tables["sft"], study.params.data.held_out, seed)
+    there = {"examples": len(pool), "tokens": int(pool["n_tokens"].sum())}
     for name in study.sft_runs:
-        if study.run(name).examples > len(pool):
-            raise InputError(
-                f"runs: {name} asks for {study.run(name).examples} examples; {len(pool)} are left after curation and "
-                "the held-out split"
-            )
+        for unit, left in there.items():
+            if (getattr(study.run(name), unit) or 0) > left:
+                raise InputError(
+                    f"runs: {name} asks for {getattr(study.run(name), unit)} {unit}; {left} are left after curation "
+                    "and the held-out split"
+                )
     return tables | {"sft": pool, "held_out": aside}
+
+
+def check_lengths(study: Study, tables: Tables) -> None:
+    """Check that every example fits into training, and every prompt with its response into the model.
+
+    In the tokens of each family; one that is made from scratch and is not the first has none yet.
+
+    Raises:
+        InputError: how many do not fit, which is the longest, and the setting to change; before anything is trained.
+    """
+    from sftrl.models import context_length, load_tokenizer
+
+    params = study.params
+    for family in study.families:
+        checkpoint, made_by = base.checkpoint(study, family)
+        if made_by and family != study.families[0]:
+            continue
+        tokenizer, context = load_tokenizer(checkpoint), context_length(checkpoint)
+        room = {"benchmarks": ("evaluation.max_tokens", params.evaluation.max_tokens)}
+        if params.grpo:
+            room["rl"] = ("grpo.max_tokens", params.grpo.max_tokens)
+        for name, (key, tokens) in room.items():
+            if name in tables:
+                problems = study.prompts(tables[name])
+                lengths = curate.prompt_lengths(tokenizer, problems["problem"]) + tokens
+                ids = problems["benchmark"].str.cat(problems["id"].astype(str), sep=" ")
+                curate.check_lengths(
+                    lengths, context, ids, f"{family}: {name}, prompt and {key}", "the model's context"
+                )
+        for name in ("sft", "held_out"):
+            if name in tables:
+                known = (
+                    tables[name]
+                    if family == study.families[0]
+                    else tables[name].drop(columns="n_tokens", errors="ignore")
+                )
+                lengths = curate.example_lengths(tokenizer, known)
+                limit, key = min((params.sft.max_length, "sft.max_length"), (context, "the model's context"))
+                key += "; data.max_response_tokens drops the longest"
+                curate.check_lengths(lengths, limit, known["id"], f"{family}: {name}", key)
 
 
 def save(work: Work, tables: Tables, pairs: pd.DataFrame) -> pd.DataFrame:

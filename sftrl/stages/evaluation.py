@@ -1,6 +1,5 @@
 """`03_evaluate`: many samples of one checkpoint, graded and counted."""
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ from sftrl.generations import Summary, summarise
 from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.stages import curation, grpo, held_out, sft
 from sftrl.stages.job import Job, Work, given
-from sftrl.stages.scores import forecast_table, powers_of_two, score_table
+from sftrl.stages.scores import powers_of_two, score_table
 from sftrl.study import Study
 from sftrl.tables import PHASES, POST_RL, POST_SFT, RL_PROBLEMS
 
@@ -142,10 +141,7 @@ def all_of(study: Study, family: str) -> list[tuple[str, str, int | None]]:
 
 
 def results(study: Study) -> pd.DataFrame:
-    """Return the rows of `results.csv`: what was run, how it was sampled, its scores, by benchmark and averaged.
-
-    Checkpoints after SFT also have a forecast of Pass@k beyond their samples, made from all of a family together.
-    """
+    """Return the rows of `results.csv`: what was run, how it was sampled, its scores, by benchmark and averaged."""
     given = study.params.evaluation
     how = given.model_dump(include=set(Decoding.model_fields))
     tables = []
@@ -162,7 +158,7 @@ def results(study: Study) -> pd.DataFrame:
     rows = [row for table in tables for row in table.to_dict("records")]
     table = pd.DataFrame(rows).astype({"rl_seed": "Int64"})
     widest = max(tables, key=lambda t: len(t.columns))
-    return _with_forecasts(study, table[widest.columns])
+    return table[widest.columns]
 
 
 def _description(study: Study, run: str) -> dict:
@@ -171,15 +167,3 @@ def _description(study: Study, run: str) -> dict:
         return {"selection": "none", "examples": 0, "epochs": 0, "learning_rate": None, "data_seed": None}
     described = settings.model_dump(include={"selection", "examples", "epochs", "data_seed"})
     return described | {"learning_rate": sft.recipe(study, run).learning_rate}
-
-
-def _with_forecasts(study: Study, results: pd.DataFrame) -> pd.DataFrame:
-    largest = max(int(name.removeprefix("pass@")) for name in results if re.fullmatch(r"pass@\d+", name))
-    forecasts = []
-    for family in study.families:
-        folders = {run: job(study, family, POST_SFT, run).folder for run in study.runs}
-        counts = {run: read_table(folder / "counts.csv") for run, folder in folders.items()}
-        apart = [*study.params.evaluation.left_out_of_average, RL_PROBLEMS]
-        table = forecast_table(counts, largest=largest, left_out_of_average=apart)
-        forecasts.append(table.assign(family=family, phase=POST_SFT))
-    return results.merge(pd.concat(forecasts), on=["family", "run", "phase", "benchmark"], how="left")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
@@ -10,7 +9,7 @@ from sftrl.generations import Summary
 from sftrl.passk import (
     Interval,
     average_intervals,
-    extrapolate_together,
+    extrapolate_pass_at_k,
     majority_at_k,
     pass_at_k_interval,
     signal_share,
@@ -39,9 +38,9 @@ def score_table(
 
     Returns:
         Columns `benchmark, problems, samples`, then `pass@k, pass@k_low, pass@k_high` (95 %, over problems and
-        samples; over samples alone where a benchmark has one problem) and `majority@k` for each k, `signal_share,
-        truncated, unparseable, empty, mean_tokens`. The average's `problems` is the sum over its benchmarks, its
-        `samples` the smallest.
+        samples; over samples alone where a benchmark has one problem) and `majority@k` for each k, a forecast of Pass@K
+        at four times the largest k (`extrapolated_pass@K` and its ends), `signal_share, truncated, unparseable, empty,
+        mean_tokens`. The average's `problems` is the sum over its benchmarks, its `samples` the smallest.
 
     Raises:
         InputError: a benchmark to leave out that is not there, or none is left.
@@ -50,17 +49,19 @@ def score_table(
     absent = sorted(set(left_out_of_average) - known)
     if absent:
         raise InputError(f"left_out_of_average: {absent[0]!r} is not one of the benchmarks {sorted(known)}")
-    rows, intervals = [], {}
+    rows, intervals, forecasts = [], {}, {}
     rates = summary.benchmarks.set_index("benchmark")
     # A shard may hold a single problem of a benchmark, which says nothing of how problems differ.
     over = "both" if summary.problems.groupby("benchmark").size().min() > 1 else "samples"
     for name, group in summary.problems.groupby("benchmark", sort=False):
         n, c = group["n"].to_numpy(), group["c"].to_numpy()
         intervals[name] = pass_at_k_interval(n, c, k, over=over)
+        forecasts[name] = extrapolate_pass_at_k(n, c, BEYOND * max(k))
         votes = _votes(group, summary.answers[summary.answers["benchmark"] == name], k)
         rows.append(
             {"benchmark": name, "problems": len(group), "samples": int(n.min())}
             | _pass_columns(intervals[name], k)
+            | _forecast_columns(forecasts[name], BEYOND * max(k))
             | {f"majority@{size}": value for size, value in zip(k, votes, strict=True)}
             | {"signal_share": signal_share(n, c, min(group_size, int(n.min())))}
             | rates.loc[name, RATES].astype(float).to_dict()
@@ -71,46 +72,10 @@ def score_table(
         raise InputError("left_out_of_average: no benchmark is left to average")
     average = averaged.drop(columns=["benchmark", "problems", "samples"]).mean().to_dict()
     average |= _pass_columns(average_intervals([intervals[name] for name in averaged["benchmark"]]), k)
+    mean = average_intervals([forecasts[name] for name in averaged["benchmark"]])
+    average |= _forecast_columns(mean, BEYOND * max(k))
     average |= {"benchmark": "average", "problems": averaged["problems"].sum(), "samples": averaged["samples"].min()}
     return pd.concat([table, pd.DataFrame([average])], ignore_index=True)
-
-
-def forecast_table(
-    counts: dict[str, pd.DataFrame], *, largest: int, left_out_of_average: Iterable[str] = ()
-) -> pd.DataFrame:
-    """Forecast Pass@K at four times the largest k, for checkpoints of one family together: each helps to tell the rest.
-
-    Args:
-        counts: of each run, the rows `benchmark, problem_id, n, c`: the same problems for all.
-        largest: the largest k that was measured.
-        left_out_of_average: as in `score_table`.
-
-    Returns:
-        Rows `run, benchmark`, `average` among them, with `extrapolated_pass@K` and its `_low` and `_high`. None for
-        benchmarks whose counts cannot support a forecast, nor where there is a single run.
-
-    Raises:
-        InputError: runs that were evaluated on different problems.
-    """
-    names, tables = list(counts), [table.set_index(["benchmark", "problem_id"]) for table in counts.values()]
-    for name, table in zip(names, tables, strict=True):
-        if not table.index.equals(tables[0].index):
-            raise InputError(f"forecast: {name} and {names[0]} were evaluated on different problems")
-    benchmark = tables[0].index.get_level_values("benchmark").to_numpy()
-    apart = [name for name in dict.fromkeys(benchmark) if name in set(left_out_of_average)]
-    column, rows = f"extrapolated_pass@{BEYOND * largest}", []
-    for part in (~np.isin(benchmark, apart), *(benchmark == name for name in apart)):
-        n, c = (np.stack([table.loc[part, x].to_numpy() for table in tables]) for x in ("n", "c"))
-        try:
-            found = extrapolate_together(n, c, BEYOND * largest, benchmarks=benchmark[part])
-        except InputError:  # a single run, or too few problems that some samples solved and some did not
-            continue
-        if benchmark[part][0] in apart:
-            del found["average"]
-        for name, intervals in found.items():
-            values = [{column: x.estimate, f"{column}_low": x.low, f"{column}_high": x.high} for x in intervals]
-            rows += [{"run": run, "benchmark": name} | value for run, value in zip(names, values, strict=True)]
-    return pd.DataFrame(rows, columns=["run", "benchmark", column, f"{column}_low", f"{column}_high"])
 
 
 def _pass_columns(interval: Interval, k: Sequence[int]) -> dict[str, float]:
@@ -119,6 +84,11 @@ def _pass_columns(interval: Interval, k: Sequence[int]) -> dict[str, float]:
         for suffix, values in (("", interval.estimate), ("_low", interval.low), ("_high", interval.high)):
             columns[f"pass@{size}{suffix}"] = float(values[i])
     return columns
+
+
+def _forecast_columns(interval: Interval, k: int) -> dict[str, float]:
+    ends = {"": interval.estimate, "_low": interval.low, "_high": interval.high}
+    return {f"extrapolated_pass@{k}{suffix}": float(value) for suffix, value in ends.items()}
 
 
 def _votes(group: pd.DataFrame, answers: pd.DataFrame, k: Sequence[int]) -> list[float]:

@@ -10,6 +10,8 @@ from sftrl.stages import base, curation
 from sftrl.stages.job import Job, Work, given
 from sftrl.study import Study
 
+CHOICE = {"selection", "examples", "tokens", "epochs"}  # what of a run's settings says which examples, how often
+
 
 def job(study: Study, family: str, run: str) -> Job:
     """Return the job of one SFT run."""
@@ -23,7 +25,7 @@ def job(study: Study, family: str, run: str) -> Job:
         study.settings(
             start=given(start, made_by),
             loading=study.loading(family, "").model_dump(mode="json"),
-            run=settings.model_dump(mode="json", include={"selection", "examples", "epochs"}),
+            run=settings.model_dump(mode="json", include=CHOICE, exclude_none=True),
             sft=recipe(study, run).model_dump(mode="json"),
         ),
         (curation.job(study), *made_by),
@@ -55,7 +57,14 @@ def examples(study: Study, family: str, run: str, work: Work) -> pd.DataFrame:
 
     count = curate.token_counter(load_tokenizer(base.checkpoint(study, family)[0]))
     settings, pool = study.run(run), curation.read(study, "sft")
-    chosen = curate.select(pool, settings.examples, settings.selection, work.seeds["select"], count_tokens=count)
+    chosen = curate.select(
+        pool,
+        settings.examples,
+        settings.selection,
+        work.seeds["select"],
+        tokens=settings.tokens,
+        count_tokens=count,
+    )
     return chosen.assign(n_tokens=count(list(chosen["response"])))
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from sftrl.errors import InputError
 from sftrl.problems import example_source, problem_source
-from sftrl.recipes import Checkpoint, Compute, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
+from sftrl.recipes import Checkpoint, Cluster, Compute, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
 from sftrl.tables import BASE
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -46,6 +46,7 @@ class Data(Recipe):
     held_out: Count = 256
     prompt: str = "{problem}"
     max_response_tokens: Count | None = None
+    verified: bool = False  # keep the SFT examples whose final answer equals the gold one, which the set must have
     decontaminate: bool = True
 
     @model_validator(mode="after")
@@ -87,12 +88,16 @@ class Evaluation(Sampling):
 class Run(Checkpoint):
     """One row of the grid: an SFT run, or a checkpoint of one's own (`name` and `model`).
 
+    An SFT run has a number of `examples`, or as many as make so many response `tokens`: a fair budget between
+    selections of short and of long ones.
+
     A checkpoint of one's own is loaded as its family says, but for what is given here. `post_rl` is what RL made of it,
     where that is known.
     """
 
     selection: Literal["random", "shortest", "longest", "mixed"] | None = None
     examples: Count | None = None
+    tokens: Count | None = None
     epochs: Count | None = None
     learning_rate: Rate | None = None
     data_seed: int = 0
@@ -103,9 +108,11 @@ class Run(Checkpoint):
 
     @model_validator(mode="after")
     def _one_kind(self):
-        trained = (self.selection, self.examples, self.epochs)
+        trained = (self.selection, self.examples or self.tokens, self.epochs)
         if self.model is None and None in trained:
             raise ValueError("a run needs 'selection', 'examples' and 'epochs' (or 'name' and 'model')")
+        if self.examples and self.tokens:
+            raise ValueError("a run has 'examples' or 'tokens', not both")
         if self.model is not None and (self.name is None or any(trained)):
             raise ValueError("a checkpoint of one's own has 'name' and 'model' and no SFT settings")
         if self.model is None and (loading := sorted(self.model_fields_set & LOADING)):
@@ -119,7 +126,8 @@ class Run(Checkpoint):
         """The run's name in paths, tables and figures: `random-10k-3ep`, with what else sets it apart."""
         if self.name:
             return self.name
-        size = f"{self.examples // 1000}k" if self.examples % 1000 == 0 else str(self.examples)
+        count = self.examples or self.tokens
+        size = (f"{count // 1000}k" if count % 1000 == 0 else str(count)) + ("tok" if self.tokens else "")
         rate = f"-lr{self.learning_rate:g}" if self.learning_rate else ""
         seed = f"-d{self.data_seed}" if self.data_seed else ""
         return f"{self.selection}-{size}-{self.epochs}ep{rate}{seed}"
@@ -141,6 +149,7 @@ class Params(Recipe):
     evaluation: Evaluation = Evaluation()
     predict: Judging = Judging()
     compute: Compute = Compute()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _data_for_training(self):

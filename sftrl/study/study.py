@@ -14,6 +14,7 @@ import yaml
 from sftrl.errors import InputError
 from sftrl.problems import with_choices
 from sftrl.recipes import Checkpoint
+from sftrl.steps import expand, the_one
 from sftrl.study.params import Params, Run, check
 from sftrl.tables import BASE, POST_SFT
 
@@ -36,7 +37,9 @@ class Study:
         self.params = params
         self.name = params.study
         self.families = list(params.families)
-        self.runs: dict[str, Run | None] = {BASE: None} | {run.label: run for run in params.runs}
+        self.runs: dict[str, Run | None] = {BASE: None}
+        for run in params.runs:
+            self.runs |= _expanded(run)
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -152,6 +155,16 @@ class Study:
         texts = [with_choices(p, c) for p, c in zip(problems["problem"], choices, strict=True)]
         prompts = [self.params.data.prompt.replace("{problem}", text) for text in texts]
         return problems.assign(**{column: prompts, "choices": choices})
+
+
+def _expanded(run: Run) -> dict[str, Run]:
+    """Return a run by its label; a pattern of checkpoints, `model: folder/checkpoint-*`, is a run a step."""
+    if "*" not in (run.model or ""):
+        return {run.label: run}
+    if "*" not in Path(run.model).name:
+        return {run.label: run.model_copy(update={"model": the_one(run.model)})}
+    found = expand(run.model)
+    return {f"{run.label}-{step}": run.model_copy(update={"model": model}) for step, model in found.items()}
 
 
 def merged(values: dict, changes: dict) -> dict:

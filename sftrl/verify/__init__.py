@@ -15,9 +15,8 @@ from typing import Literal, NamedTuple
 
 from sftrl.errors import InputError
 from sftrl.verify import pool
-from sftrl.verify.exact import ANSWER_TYPES, compare
+from sftrl.verify.exact import ANSWER_TYPES, compare, readings
 from sftrl.verify.extract import extract_answer
-from sftrl.verify.grammar import readings
 from sftrl.verify.tokens import clean
 from sftrl.verify.trees import kinds, symbols
 from sftrl.verify.units import read_unit

@@ -4,14 +4,16 @@ It gives a status where it is sure and None where it is not. Most pairs never re
 decimals and simple fractions are decided before it.
 """
 
+import contextlib
 import re
 from fractions import Fraction
 from functools import lru_cache
 
 from sftrl.verify.extract import MAX_LENGTH
-from sftrl.verify.grammar import readings
+from sftrl.verify.grammar import Parser
 from sftrl.verify.structure import same
-from sftrl.verify.tokens import clean
+from sftrl.verify.tokens import Unreadable, clean
+from sftrl.verify.trees import variables
 from sftrl.verify.values import TooLarge
 
 ANSWER_TYPES = {"integer", "number", "expression", "tuple", "set", "interval", "equation", "matrix", "choice", "text"}
@@ -23,8 +25,8 @@ _SIMPLE = re.compile(
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|textsc|emph|operatorname)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?")
 _LED = re.compile(
-    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*(\S.*)"
-    r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
+    r"(?:(?i:option|choice|answer)\s*:?\s*)?(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*(.*)"
+    r"|(?i:option|choice|answer)\s*:?\s*([A-Z])",
     re.DOTALL,
 )
 _LABELS = re.compile(r"(?:^|[\s,;)])\(?([A-H])[).:](?=[\s(]|$)")
@@ -34,11 +36,36 @@ _TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m
 _CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
 MAX_PHRASE = 5  # words whose order says nothing
 _STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
+# A whole answer in words that is a set.
+_PHRASE = re.compile(r"(?:\\(?:text|mbox|textbf|mathrm)\s*\{[A-Za-z $]*\}|[A-Za-z ])+")
+_EMPTY = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?|(?:the )?empty set")
+_REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
 _NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
 # What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
 _COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
 _RELATION = re.compile(r"[<>=]|\\(?:[lg]e|[lg]eq|[lg]t|neq?)(?![A-Za-z])")
+_SUBSCRIPT = re.compile(r"_\s*\{[^{}]*\}")
 _UNREAD = re.compile(r"\\[lcd]?dots|\.\.\.|…|\\underbrace")  # only the same string is equal
+
+
+@lru_cache(maxsize=8192)
+def readings(text: str) -> tuple[tuple, ...]:
+    """The trees that a cleaned answer may mean, the likeliest first; empty if it is not in the grammar.
+
+    `a/bc` and `1,234` have two common readings each.
+    """
+    if _PHRASE.fullmatch(text):
+        phrase = " ".join(re.sub(r"\\[a-z]+|[{}$]", " ", text).lower().split())
+        if _EMPTY.fullmatch(phrase) or _REALS.fullmatch(phrase):
+            return (("empty",) if _EMPTY.fullmatch(phrase) else ("reals",),)
+    choices = [(False, False)]
+    choices += [(True, False)] if re.search(r"\d,\d{3}(?!\d)", text) else []
+    choices += [(False, True)] if "/" in text else []
+    trees = []
+    for commas, tight in choices:
+        with contextlib.suppress(Unreadable, RecursionError):
+            trees.append(Parser(text, commas, tight).answer())
+    return tuple(dict.fromkeys(trees))
 
 
 @lru_cache(maxsize=32768)
@@ -93,7 +120,8 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         found = _same_reading(gold_trees, trees, kind, tolerance)
         if not gold_trees or not trees:  # "f(x) = ax + b, where a is any integer": what stands before the words agrees
             heads = gold_trees or readings(_head(gold)), trees or readings(_head(answer))
-            found = _same_reading(*heads, kind, tolerance) or None
+            formula = not gold_trees or any(map(variables, heads[1]))  # "7 for sure, or 8" is none
+            found = (formula and _same_reading(*heads, kind, tolerance)) or None
     except TooLarge:
         return "timed_out"
     if found is not None:
@@ -101,7 +129,7 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if not (gold_trees and trees):
         if _squeezed(gold) == _squeezed(answer) or (_words(gold) and _text_key(gold) == _text_key(answer)):
             return "correct"
-        if not any(_COMPUTED.search(text) for text in (gold, answer)) or _RELATION.search(gold + answer):
+        if not any(map(_COMPUTED.search, (gold, answer))) or _RELATION.search(_SUBSCRIPT.sub("", gold + answer)):
             if gold_trees:
                 return "unparseable_response"
             named = _words(gold) or _WRAPPED.fullmatch(gold) or _UNREAD.search(gold)

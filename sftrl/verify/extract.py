@@ -17,6 +17,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
 _BETWEEN = re.compile(r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\\\|\\q?quad|\b(?:and|or)\b|\\text\s*\{\s*,?\s*(?:and|or)?\s*\})*")
 _FIELD = re.compile(r'nswer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\[([^\[\]{}]*)\]|([-+.\w/]+))', re.DOTALL)
+_FIELD_START = re.compile(r'nswer"\s*:')
 _ESCAPE = re.compile(r'\\(?:\\|"|/|n(?![a-z])|u([0-9a-fA-F]{4}))')
 _TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
 _KEYWORDS = ("nswer", "ption", "hoice")
@@ -32,9 +33,11 @@ _JOINER = re.compile(r"\s*(?:,\s*(?:and|or)?|and|or)\s*(?=\$|\\\()")
 _POINTER = re.compile(r"(?:given |shown |as )?(?:below|follows|the following|here)[.:]*(?=\n|$)", re.IGNORECASE)
 _FENCE = re.compile(r"```[a-z]*")
 # An expression in prose: pieces that touch, joined by signs; two numbers apart are two expressions.
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+_NUMBER = (
+    r"(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+)
 _PIECE = rf"(?:{_NUMBER}|\\[A-Za-z]+|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’])|[πθ∞√|!%°²³{{}}()\[\]^_]|\\?[$€£](?=\.?\d))"
-_SIGN = r"(?:[-+−±*/×÷·=<>≤≥≠≈]|\\(?:times|cdot|pm|div|leq?|geq?|approx)\b)"
+_SIGN = r"(?:[-+−±*/×÷·=<>≤≥≠≈∈∪∩]|\\(?:times|cdot|pm|div|leq?|geq?|approx)\b)"
 _JOIN = rf"(?:\s*{_SIGN}+\s*|:|\s:\s|,\s*|\s(?:and|or)\s(?=[-−$\\\d]|[A-Za-z]\s?=))"
 _EXPRESSION = re.compile(rf"(?:(?<![\w)])[-+−])?{_PIECE}+(?:{_JOIN}[-+−]?{_PIECE}+)*")
 _CHANGED = re.compile(  # words that make a number another one
@@ -70,8 +73,9 @@ def extract_answer(response: str) -> str | None:
         response = response.partition("<think>")[0]
     box = response.rfind("\\boxed")
     field = response.rfind('nswer"')
-    if field > box and (match := _FIELD.match(response, field)):
-        return _json_value(match)
+    if field > box and _FIELD_START.match(response, field):
+        match = _FIELD.match(response, field)
+        return _json_value(match) if match else None
     if box >= 0 or "\\fbox" in response:
         boxed = _last_boxes(response)
         if boxed is not None:
@@ -180,6 +184,8 @@ def _after_phrase(response: str) -> str | None:
         return ", ".join(formulas) or None
     end = _SENTENCE_END.search(rest)
     sentence = (rest[: end.start()] if end else rest).strip(' \t*_`"')
+    if end and sentence.startswith("not "):
+        return _closing(rest[end.end() :])
     if len(sentence.split()) <= 4 and not _is_cut_off(sentence) and not _CLAUSE_END.search(sentence):
         return sentence or None
     leading = re.match(r"\s*(\([A-J]\)|[B-HJ](?![\w'’]))", sentence)
@@ -250,9 +256,6 @@ def _with_change(line: str, match: re.Match) -> str:
     changed = _CHANGED.match(line, match.end())
     if text.count("=") == 1 or ("=" in text and " or " not in text and " and " not in text and "," not in text):
         text = text[text.rfind("=") + 1 :]
-    for opened, closed in ("()", "[]", "{}"):  # a bracket of the prose
-        if text.count(opened) < text.count(closed):
-            text = text.rstrip(closed)
-        elif text.count(opened) > text.count(closed):
-            text = text.lstrip(opened)
+    lacking = sum(map(text.count, ")]}")) - sum(map(text.count, "([{"))  # a bracket of the prose
+    text = text.rstrip(")]}") if lacking > 0 else text.lstrip("([{") if lacking < 0 else text
     return (text + (changed[0] if changed else "")).strip()

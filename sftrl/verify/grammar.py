@@ -1,9 +1,6 @@
 r"""Read an answer, in LaTeX or plain text, as a tree (`sftrl.verify.trees`); refuse what is not understood.
 
-The grammar is strict on purpose: a reading that might be wrong is `Unreadable`. `a/bc` and `1,234` have two common
-readings: `readings` gives both.
-
-The grammar, loosest first; a word after a product is its unit:
+It is strict on purpose: a reading that might be wrong is `Unreadable`. The levels of the grammar, loosest first:
 
     statement  relation {(, ; and or) relation}        product  signed {* signed | / signed | power | unit}
     relation   union {(= < > <= >= != in ~) union}     signed   {+ -} power
@@ -12,12 +9,10 @@ The grammar, loosest first; a word after a product is its unit:
     sum        [sign] product {(+ - pm mp) product}    atom     number, symbol, function, brackets, matrix ...
 """
 
-import re
 from fractions import Fraction
-from functools import lru_cache
 
 from sftrl.verify.tokens import ACCENTS, DOLLAR, PREFIXES, WORD_NUMBERS, Unreadable, tokenize
-from sftrl.verify.trees import INFINITY, NEGATIVE, over, times
+from sftrl.verify.trees import INFINITY, NEGATIVE, over, plus, times
 from sftrl.verify.units import DEGREE, MONEY, MULTIPLES, PERCENT, read_unit
 
 MAX_DEPTH = 30  # nested brackets; each costs a dozen Python frames
@@ -26,37 +21,13 @@ _SETS = {r"\cup": "union", r"\cap": "meet", r"\setminus": "minus"}
 _FACTORS = {"(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\infty"} | ACCENTS
 _FENCES = {"|": ("|", "abs"), r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
 _CLOSING = (")", "]", r"\}")
-# A whole answer in words that is a set.
-_WORDS = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{([A-Za-z $]*)\}|[A-Za-z ]+")
-_EMPTY = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?|(?:the )?empty set")
-_REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
 
 
-@lru_cache(maxsize=8192)
-def readings(text: str) -> tuple[tuple, ...]:
-    """The trees that a cleaned answer may mean, the likeliest first; empty if it is not in the grammar."""
-    if words := _WORDS.fullmatch(text):
-        phrase = " ".join((words[1] or text).lower().replace("$", " ").split())
-        if _EMPTY.fullmatch(phrase) or _REALS.fullmatch(phrase):
-            return (("empty",) if _EMPTY.fullmatch(phrase) else ("reals",),)
-    choices = [(False, False)]
-    if re.search(r"\d,\d{3}(?!\d)", text):
-        choices.append((True, False))
-    if "/" in text:
-        choices.append((False, True))
-    trees = []
-    for commas, tight in choices:
-        try:
-            tree = _Parser(text, commas, tight).answer()
-        except (Unreadable, RecursionError):
-            continue
-        if tree not in trees:
-            trees.append(tree)
-    return tuple(trees)
+class Parser:
+    """Recursive descent, one method a level of the grammar above, and a method for each larger atom.
 
-
-class _Parser:
-    """Recursive descent, one method a level of the grammar above, and a method for each larger atom."""
+    With `commas`, `1,234` is a list; if `tight`, `a/bc` is `a/(bc)`.
+    """
 
     def __init__(self, text: str, commas: bool, tight: bool) -> None:
         delimiters = len(DOLLAR.findall(text))
@@ -158,12 +129,7 @@ class _Parser:
             sign = self.next() if self.is_op("+", "-", r"\pm", r"\mp") else "+"
             term = self.product()
             terms.append(term if sign == "+" else times(NEGATIVE, term) if sign == "-" else ("pm", sign, term))
-        if len(terms) == 1:
-            return terms[0]
-        *others, (kind, *parts) = terms
-        if kind == "unit" and all(term[0] != "unit" for term in others):  # 480 + 480 sqrt 3 feet
-            return ("unit", ("+", (*others, parts[0])), parts[1])
-        return ("+", tuple(terms))
+        return plus(tuple(terms))
 
     def product(self) -> tuple:
         left = self.signed()
@@ -176,20 +142,24 @@ class _Parser:
                     right = times(right, self.power())
                 left = over(left, right)
             elif self.starts_factor():
-                if self.kind() == "num" and self.kind(-1) == "num":
+                after_number = self.kind(-1) == "num"
+                if after_number and self.kind() == "num":
                     raise Unreadable("two numbers side by side")
-                mixed = self.kind(-1) == left[0] == "num" and left[1].denominator == 1 and self.is_op(r"\frac")
-                part = self.power()
-                if mixed and part[0] == "/" and part[1][0] == part[2][0] == "num":
-                    if not 0 < part[1][1] < part[2][1]:
-                        raise Unreadable("an improper mixed number, or a product")
-                    left = ("num", left[1] + part[1][1] / part[2][1])
-                else:
-                    left = times(left, part)
+                mixed = after_number and left[0] == "num" and self.is_op(r"\frac")
+                left = self.mixed(left) if mixed else times(left, self.power())
             elif self.is_word() and not self.is_word("and", "or"):
                 left = self.unit(left)
             else:
                 return left
+
+    def mixed(self, whole: tuple) -> tuple:
+        """`2\\frac12`: a sum, if it is a whole number and a proper fraction of two numbers."""
+        part = self.power()
+        if part[0] != "/" or part[1][0] != "num" or part[2][0] != "num" or whole[1].denominator != 1:
+            return times(whole, part)
+        if not 0 < part[1][1] < part[2][1]:
+            raise Unreadable("an improper mixed number, or a product")
+        return ("num", whole[1] + part[1][1] / part[2][1])
 
     def signed(self) -> tuple:
         if self.is_op("-", "+"):
@@ -273,9 +243,10 @@ class _Parser:
             return ("empty",)
         if value == r"\mathbb":
             name = self.name(self.argument())
+            name += next((mark for mark in "+-*" if self.follows("^", mark) or self.follows("^", "{", mark, "}")), "")
             return ("reals",) if name == "R" else ("sym", rf"\mathbb {name}")
         if value == r"\begin":
-            return self.environment()
+            return self.matrix()
         if value == r"\overline":
             inner = self.argument()
             return inner if inner[0] == "*" and all(map(self.name, inner[1])) else ("sym", self.name(inner))
@@ -289,9 +260,8 @@ class _Parser:
         return tree[1]
 
     def word(self, word: str) -> tuple:
-        number = WORD_NUMBERS.get(word.lower())
-        if number is not None:
-            return ("num", number)
+        if word.lower() in WORD_NUMBERS:
+            return ("num", WORD_NUMBERS[word.lower()])
         if len(word) == 1 or self.value() in RELATIONS or (self.kind() is None and self.value(-2) in RELATIONS):
             return ("sym", word)
         raise Unreadable(f"word {word!r}")
@@ -305,9 +275,10 @@ class _Parser:
             if self.is_word():
                 words += f" {self.next()}"
             elif words and self.follows("^"):
-                exponent = self.script()
-                sign = "-" if exponent[0] == "*" else ""
-                words += f"^{sign}{exponent[-1][-1][1] if sign else exponent[1]}"
+                braced, sign = self.follows("{"), "-" if self.follows("-") else ""
+                words += f"^{sign}{self.next()}"
+                if braced:
+                    self.take("}")
             elif words and (self.follows(".") or (self.is_op("/", "*", "-") and self.kind(1) == "word")):
                 words += "" if self.value(-1) == "." else self.next()
             else:
@@ -325,13 +296,11 @@ class _Parser:
         """What `\\frac` takes: a braced expression or one digit or symbol, as TeX reads `\\frac12`."""
         if self.follows("{"):
             return self.within("}", self.sum)
-        if self.kind() == "num":
-            text = self.tokens[self.at][2]
-            if len(text) > 1:  # `\frac12`: two arguments in one token
-                if not text.isdecimal():
-                    raise Unreadable("argument")
-                self.tokens[self.at : self.at + 1] = [("num", Fraction(d), d) for d in (text[0], text[1:])]
-        elif self.kind() not in ("sym", "op"):
+        if self.kind() == "num" and len(text := self.tokens[self.at][2]) > 1:  # `\frac12`: two arguments in one token
+            if not text.isdecimal():
+                raise Unreadable("argument")
+            self.tokens[self.at : self.at + 1] = [("num", Fraction(d), d) for d in (text[0], text[1:])]
+        elif self.kind() not in ("num", "sym", "op"):
             raise Unreadable("argument")
         return self.atom()
 
@@ -372,9 +341,9 @@ class _Parser:
         self.depth -= 1
         if closed not in _CLOSING or (opened == r"\{") != (closed == r"\}"):
             raise Unreadable("brackets")
-        items, joint = (inner[1], inner[2]) if inner[0] == "list" else ((inner,), "")
-        if joint == "or":
+        if inner[0] == "list" and inner[2] == "or":
             raise Unreadable("or in brackets")
+        items = inner[1] if inner[0] == "list" else (inner,)
         brackets = (opened + closed).replace("\\", "")
         width, rest = divmod(len(items), self.breaks + 1)
         if brackets == "[]" and self.breaks and width > 1 and not rest:  # [1, 2; 3, 4]
@@ -383,29 +352,26 @@ class _Parser:
             return items[0]
         return ("group", brackets, items)
 
-    def environment(self) -> tuple:
-        """A matrix; its rows end with `\\\\`."""
-        name = self.environment_name()
+    def matrix(self) -> tuple:
+        name, rows = self.environment(), [()]
         if not name.endswith(("matrix", "array")):
             raise Unreadable(name)
-        if name == "array" and self.follows("{"):
-            while self.next() != "}":
-                pass
-        rows: list[tuple] = [()]
+        if name == "array" and self.is_op("{"):  # its columns
+            self.environment()
         while not self.follows(r"\end"):
             rows[-1] += (self.sum(),)
             if self.follows("\\\\"):
                 rows.append(())
             elif not self.follows("&") and not self.is_op(r"\end"):
                 raise Unreadable("matrix")
-        self.environment_name()
+        self.environment()
         rows = rows if rows[-1] else rows[:-1]
         if not rows or len({len(row) for row in rows}) != 1:
             raise Unreadable("ragged matrix")
-        matrix = ("matrix", tuple(rows))
-        return ("fn", "det", (matrix,)) if name == "vmatrix" else matrix
+        return ("fn", "det", (("matrix", tuple(rows)),)) if name == "vmatrix" else ("matrix", tuple(rows))
 
-    def environment_name(self) -> str:
+    def environment(self) -> str:
+        """A name in braces."""
         self.take("{")
         name = ""
         while not self.follows("}"):

@@ -131,7 +131,7 @@ def _decide(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> l
                     active[active.index(worker)] = fresh
                     selector.register(fresh.process.stdout, selectors.EVENT_READ, fresh)
     except BaseException:  # Ctrl-C too: a worker left with a job would answer the next call
-        _kill_all()
+        close()
         raise
 
 
@@ -149,7 +149,8 @@ def _receive(worker: _Worker, replies: list[str]) -> None:
     worker.ready = True
 
 
-def _kill_all() -> None:
+def close() -> None:
+    """End the workers; the next pair that needs one starts it."""
     while _workers:
         _workers.pop().kill()
 
@@ -161,6 +162,6 @@ def _after_fork() -> None:
     _workers.clear()
 
 
-atexit.register(_kill_all)
+atexit.register(close)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

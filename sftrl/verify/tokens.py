@@ -25,11 +25,12 @@ _UNICODE = {
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "’": "'", "′": "'", "²": "^2", "³": "^3", "½": r"\frac12 ",
     "¼": r"\frac14 ", "¾": r"\frac34 ", "€": r"\$", "£": r"\$", "¢": r"\text{ cents}", "\u00a0": " ", "…": r"\ldots ",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "✓": " ", "✔": " ", "✅": " ", "，": ",", "\t": " ", "\n": " ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "，": ",", "✓": " ", "✔": " ", "✅": " ",
+    "\t": " ", "\n": " ",
 }  # fmt: skip
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
-    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
+    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|square|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
     r"|(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\})(?![A-Za-z])\.?"
     r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )
@@ -39,6 +40,7 @@ _REPEATING = re.compile(
     r"(?<![\d.])(\d{0,50})\.(\d{0,50})"
     r"(?:\\(?:overline|bar)\s*\{?(\d{1,50})\}?|\\dot\s*\{?(\d)\}?(?:(\d{0,50})\\dot\s*\{?(\d)\}?)?)"
 )
+_MIXED = re.compile(r"(?<![\d.,/^_{])(?<!\d )(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d.,])")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = (
@@ -85,7 +87,10 @@ _SHORT_WORDS = names(
     "just not no if when where for with more less than mod base half dozen plus minus over to but some every are be in "
     "hot dog cat egg car bag box pie cup kid boy girl man men way day pen toy bus sq pct per of"
 )
-PREFIXES = names("the answer is equals therefore so thus hence either final total both just")
+PREFIXES = names(
+    "the answer is equals therefore so thus hence either final total both just about exactly only "
+    "approximately roughly around"
+)
 
 
 def clean(text: str) -> str:
@@ -109,7 +114,9 @@ def clean(text: str) -> str:
 
 
 def _without_dollars(text: str) -> str:
-    """`$5.$` is `5`: the full stop of the sentence stands inside."""
+    """`$5.$` is `5`: the full stop of the sentence stands inside. A dollar left over at the end is nothing."""
+    if text.endswith("$") and text.count("$") == 1:
+        return text[:-1].strip()
     if text.startswith("$") and text.endswith("$") and text.count("$") == 2:
         return text[1:-1].strip().rstrip(".,;: ")
     return text
@@ -129,7 +136,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
     found: list[tuple] = []
     depth = 0
     position = 0
-    text = _REPEATING.sub(_as_fraction, text) if "\\" in text else text
+    text = _REPEATING.sub(_as_fraction, text) if "\\" in text else _MIXED.sub(r"\1\\frac{\2}{\3}", text)
     while match := _TOKEN.search(text, position):
         position = match.end()
         worded, number, exponent, command, letters, sign = match.groups()
@@ -141,6 +148,8 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
                 found += [("word", *t[1:]) if t[0] in ("sym", "fn") else t for t in tokenize(inner, commas)]
         elif number is not None:
             if "," in number and (commas or depth):  # in brackets, and in the list reading, commas separate
+                if not depth and ",0" in number:
+                    raise Unreadable("no list: 1,000")
                 number = number[: number.index(",")]
                 position = match.start() + len(number)
             if len(number) > MAX_DIGITS:

@@ -14,6 +14,16 @@ NEGATIVE = ("num", Fraction(-1))
 INFINITY = ("inf",)
 
 
+def plus(terms: tuple[tuple, ...]) -> tuple:
+    """A sum; the unit of `480 + 480\\sqrt3` feet is the whole's."""
+    *others, last = terms
+    if not others:
+        return last
+    if last[0] == "unit" and all(term[0] != "unit" for term in others):
+        return ("unit", ("+", (*others, last[1])), last[2])
+    return ("+", terms)
+
+
 def times(left: tuple, right: tuple) -> tuple:
     """A flat product: a long one must not be a deep tree. The unit of its last factor is the whole's."""
     if right[0] == "unit" and left[0] != "unit":

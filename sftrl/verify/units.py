@@ -107,9 +107,9 @@ def _product(words: str, one: bool) -> Unit | None:
     parts = words.replace("*", " ").split()
     for i, part in enumerate(parts):
         if part.lower() in _PREFIX_POWERS:
-            if i + 1 == len(parts):  # `cm squared`
-                dims, size = {name: power * _PREFIX_POWERS[part.lower()] for name, power in dims.items()}, size**2
             square = _PREFIX_POWERS[part.lower()]
+            if i + 1 == len(parts):  # `cm squared`
+                dims, size = {name: power * square for name, power in dims.items()}, size**square
             continue
         word, power = (match[1], int(match[2])) if (match := _POWER.fullmatch(part)) else (part, 1)
         known = _lookup(word)
@@ -142,14 +142,14 @@ def _things(words: str, one: bool) -> Unit | None:
         if part in _NOT_UNITS or not part.isalpha() or (_ORDINAL.fullmatch(part) and part not in ("month", "months")):
             return None
     stop = next((i for i, part in enumerate(parts) if part in ("of", "in", "on", "at", "by", "from")), len(parts))
-    if not 0 < stop <= 4 or len(parts) > 8:
+    if stop > 4 or not 0 < len(parts) <= 8:
         return None
-    head = parts[stop - 1]
+    head = parts[max(stop - 1, 0)]
     if known := _lookup(head):
         return known if stop == 1 else None
     head = head.lower()
     plural = head in _IRREGULAR or (head.endswith("s") and len(head) > 3 and head[-2] not in "sui")
-    return Unit(Fraction(1), ((head.removesuffix("s"), 1),)) if plural or one else None
+    return Unit(Fraction(1), ((head.removesuffix("s"), 1),)) if plural or one or head == "of" else None
 
 
 # -- comparing

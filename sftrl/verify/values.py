@@ -163,7 +163,11 @@ def _numeric(mp, tree: tuple, point: dict, met: list[int]):
             met.append(abs(int(mp.mag(value))))
         return value
     if kind == "fn":
-        return _numeric_function(mp, tree[1], [_numeric(mp, argument, point, met) for argument in tree[2]])
+        values = [_numeric(mp, argument, point, met) for argument in tree[2]]
+        if values[0] and mp.isfinite(values[0]) and tree[1] not in ("root", "ln", "log", "abs"):
+            met.append(abs(int(mp.mag(values[0]))))  # sin(10^{-99}) is near 10^{-99}, and tanh 99 near 1
+            met.append(int(1.45 * abs(values[0])) if tree[1] in ("sinh", "cosh", "tanh") and met[-1] < 30 else 0)
+        return _numeric_function(mp, tree[1], values)
     if kind == "unit" and tree[2] in (PERCENT, DEGREE, MONEY):
         return _numeric(mp, tree[1], point, met) * {PERCENT: mp.mpf(1) / 100, DEGREE: mp.pi / 180, MONEY: 1}[tree[2]]
     if kind == "group" and len(tree[2]) == 1:

@@ -1,7 +1,8 @@
 """The analysis of a 40-run study with 10,000 resamples on one core; a permutation test beside scipy's; and how often
-the intervals cover, beside the bootstrap's (BCa).
+each kind of interval covers.
 
     python tests/bench/bench_predict.py
+    python tests/bench/bench_predict.py docs/coverage.csv    # the coverage alone, as a table
 
 The promise: the whole analysis of one pool (every predictor judged for two targets, compared, priced) in under 30 s.
 """
@@ -14,19 +15,23 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from simulated import related, study
 
+from sftrl.files import write_table
 from sftrl.predict import analyse, compare, judge, measures, noise_ceiling, regret, runs_table
 from sftrl.predict.features import sample_of
 from sftrl.predict.judge import permutation_p
 from sftrl.predict.uncertainty import bootstrap_interval, correlation_interval
-from sftrl.recipes import Judging
+from sftrl.recipes import Intervals, Judging
 
 RESAMPLES = 10_000
 REPEATS = 3
@@ -39,30 +44,34 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def coverage(studies: int = 3000, bootstrapped: int = 300, resamples: int = 1000) -> None:
-    """Print how often 95 % intervals hold the true correlation: least and most over four strengths of relation."""
-    print("\ncoverage of 95 % intervals, %, least to most over relations of 0, 0.5, 0.75 and 0.92")
-    print(f"{'measure':10}{'noise':10}{'n':>4}{'ours':>16}{'bootstrap (BCa)':>20}")
+def coverage(studies: int = 3000, bootstrapped: int = 300, resamples: int = 1000) -> pd.DataFrame:
+    """How often 95 % intervals hold the true correlation, %: least and most over relations of 0, 0.5, 0.75 and 0.92."""
     rng = np.random.default_rng(0)
     measured = {"pearson": measures.pearson, "spearman": measures.spearman, "kendall": measures.kendall}
-    for kind, measure in measured.items():
-        for noise in ("even", "uneven", "outlier"):
-            for n in (8, 12, 20, 40):
-                ours, theirs = [], []
-                for rho in (0.0, 0.5, 0.75, 0.92):
-                    many = related(200_000, 1, rho, noise, seed=1)
-                    truth = stats.kendalltau(*many).statistic if kind == "kendall" else measure(*many)[0]
-                    x, y = related(n, studies, rho, noise, seed=n)
-                    others = [[j for j in range(n) if j != i] for i in range(n)]
-                    values, less = measure(x, y), measure(x[:, others], y[:, others])
-                    ends = [correlation_interval(kind, v, w, n) for v, w in zip(values, less, strict=True)]
-                    ours.append(np.mean([low <= truth <= high for low, high in ends]))
-                    drawn = rng.integers(0, n, (resamples, n))
-                    again = [measure(x[i][drawn], y[i][drawn]) for i in range(bootstrapped)]
+    rows = []
+    for (kind, measure), noise, n in product(measured.items(), ("even", "uneven", "outlier"), (8, 12, 20, 40)):
+        held: dict[str, list[float]] = {how: [] for how in get_args(Intervals)}
+        for rho in (0.0, 0.5, 0.75, 0.92):
+            many = related(200_000, 1, rho, noise, seed=1)
+            truth = stats.kendalltau(*many).statistic if kind == "kendall" else measure(*many)[0]
+            x, y = related(n, studies, rho, noise, seed=n)
+            others = [[j for j in range(n) if j != i] for i in range(n)]
+            values, less = measure(x, y), measure(x[:, others], y[:, others])
+            drawn = rng.integers(0, n, (resamples, n))
+            again = [measure(x[i][drawn], y[i][drawn]) for i in range(bootstrapped)]
+            for how, covered in held.items():
+                if how == "bootstrap":
                     ends = [bootstrap_interval(*each) for each in zip(values, again, less, strict=False)]
-                    theirs.append(np.mean([low <= truth <= high for low, high in ends]))
-                spans = [f"{100 * min(c):.1f} to {100 * max(c):.1f}" for c in (ours, theirs)]
-                print(f"{kind:10}{noise:10}{n:4}{spans[0]:>16}{spans[1]:>20}", flush=True)
+                else:
+                    each = zip(values, less, strict=True)
+                    ends = [correlation_interval(kind, v, w, n, how=how) for v, w in each]
+                covered.append(100 * np.mean([low <= truth <= high for low, high in ends]))
+        row = {"measure": kind, "noise": noise, "n": n}
+        for how, covered in held.items():
+            row |= {f"{how}_least": round(min(covered), 1), f"{how}_most": round(max(covered), 1)}
+        rows.append(row)
+        print(row, flush=True)
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -114,4 +123,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        write_table(coverage(), sys.argv[1])
+    else:
+        main()

@@ -75,7 +75,7 @@ def main() -> None:
         if not importlib.util.find_spec("vllm"):
             print("vllm is not installed: left out")
             return
-        sampling, checkpoint = Sampling(engine="vllm"), Checkpoint(model=folder, dtype="float32")
+        sampling, checkpoint = Sampling(engine="vllm"), Checkpoint(model=folder)
         with vllm_engine.started(checkpoint, sampling, stop_ids=STOPS, context=160, seed=0) as draw:
             report("vllm", *vllm_contestants(folder, draw.args[0], tokenizer))
 

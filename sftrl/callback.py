@@ -1,0 +1,187 @@
+"""When to stop SFT: a callback for any trainer of transformers or TRL that measures, on the way, what the study does.
+
+    from sftrl.callback import CurveCallback
+
+    trainer = SFTTrainer(..., callbacks=[CurveCallback("curve.csv", held_out, problems, every=100)])
+
+Before the first step, every so many steps and after the last it measures the loss on held-out examples, the entropy of
+the next token and a small Pass@k, and writes a row of each to a CSV. It draws with the same random numbers each time
+and takes none from the training, which goes on as it would have without it.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from sftrl.chat import turn_end
+from sftrl.errors import InputError
+from sftrl.files import read_table, write_table
+from sftrl.generations import Grader, sample_seed
+from sftrl.loss import response_loss
+from sftrl.passk import pass_at_k
+from sftrl.recipes import Sampling
+from sftrl.sample import Request
+from sftrl.sample.checkpoint import encode_prompts
+from sftrl.sample.local import draw
+
+Z = 1.645  # of a rise that is told from noise: one-sided, at 95 %
+
+
+class CurveCallback(TrainerCallback):
+    """Measures a model while it is trained, and says from which step on more training has only raised the loss.
+
+    The CSV has a row a measurement: `step, epoch, generalization_loss, entropy`, `pass@k` for 1, 2, 4, ... up to
+    `samples`, and `marked`, which is true for the step that `turning_point` names. What each example and problem
+    contributed is beside it, as `.parquet`; a training that is resumed goes on with both.
+
+    Args:
+        path: the CSV.
+        held_out: examples `id, prompt, response` that are not trained on.
+        problems: `benchmark, id, problem, answer`, and what else `Grader` takes; some dozens are enough.
+        every: steps between two measurements.
+        samples: responses a problem; Pass@k is taken up to k = samples.
+        sampling: how they are drawn; by default at temperature 1, up to 128 tokens.
+        seed: of the responses, the same in every measurement.
+        progress: takes a line a measurement; None for silence.
+
+    Raises:
+        InputError: before the first step: an example or prompt that is too long, a gold that cannot be read, a model
+            that is spread over several processes in pieces.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        held_out: pd.DataFrame,
+        problems: pd.DataFrame,
+        *,
+        every: int,
+        samples: int = 8,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        progress: Callable[[str], None] | None = print,
+    ):
+        if every < 1 or samples < 1:
+            raise InputError(f"every and samples are at least 1, not {every} and {samples}")
+        self.path, self.parts = Path(path), Path(path).with_suffix(".parquet")
+        self.held_out, self.problems, self.grader = held_out, problems, Grader(problems)
+        self.every, self.samples, self.seed, self.progress = every, samples, seed, progress
+        self.sampling = sampling or Sampling()
+        self.rows, self.items = pd.DataFrame(), pd.DataFrame()
+
+    def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
+        if getattr(args, "fsdp", None) or getattr(args, "deepspeed", None):
+            raise InputError(
+                "CurveCallback: with FSDP or DeepSpeed no process holds the whole model; measure its checkpoints"
+            )
+        self.grader.check_golds()
+        if state.global_step and self.path.is_file():
+            self.rows, self.items = (
+                table[table["step"] <= state.global_step] for table in map(read_table, (self.path, self.parts))
+            )
+        if state.is_world_process_zero and state.global_step not in set(self.rows.get("step", [])):
+            self._measure(state, model, processing_class)
+
+    def on_step_end(self, args, state, control, model=None, processing_class=None, **_):
+        if state.is_world_process_zero and (
+            state.global_step % self.every == 0 or state.global_step == state.max_steps
+        ):
+            self._measure(state, model, processing_class)
+
+    def _measure(self, state, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of PEFT: its layers are within
+        loss = response_loss(model, tokenizer, self.held_out)
+        solved = self._solved(model, tokenizer)
+        step, sizes = state.global_step, [2**i for i in range(self.samples.bit_length())]
+        row = {
+            "step": step,
+            "epoch": state.epoch or 0.0,
+            "generalization_loss": loss.per_token,
+            "entropy": loss.entropy,
+        }
+        by_benchmark = solved.groupby("benchmark")["c"]
+        for k in sizes:
+            row[f"pass@{k}"] = by_benchmark.apply(lambda c, k=k: pass_at_k(self.samples, c, k).mean()).mean()
+        examples = loss.per_example.rename(columns={"id": "item", "nll_sum": "value", "n_tokens": "weight"})
+        passes = solved.assign(value=pass_at_k(self.samples, solved["c"], sizes[-1]), weight=1)
+        items = pd.concat([examples.assign(kind="example"), passes.assign(kind="problem")])
+        items = items.assign(step=step)[["step", "kind", "item", "value", "weight"]]
+        self.rows = pd.concat([self.rows, pd.DataFrame([row])], ignore_index=True)
+        self.items = pd.concat([self.items, items], ignore_index=True)
+        marked = turning_point(self.items)
+        self.rows["marked"] = self.rows["step"] == marked
+        write_table(self.items, self.parts)
+        write_table(self.rows, self.path)
+        if self.progress:
+            line = f"step {step}: held-out loss {loss.per_token:.4f}, entropy {loss.entropy:.4f}"
+            line += "".join(f", Pass@{k} {row[f'pass@{k}']:.3f}" for k in {1: 0, sizes[-1]: 0})
+            if marked is not None:
+                line += f"; since step {marked} the loss has risen and Pass@{sizes[-1]} has not"
+            self.progress(line)
+
+    def _solved(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+        """Return `benchmark, item, c`: of each problem, how many of the responses are right."""
+        decoding = self.sampling.decoding
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+        prompts = encode_prompts(tokenizer, self.problems, decoding.max_tokens, context)
+        requests = (
+            Request(*name, i, sample_seed(self.seed, *name, i), prompts[name])
+            for name in sorted(prompts, key=lambda name: (-len(prompts[name]), name))
+            for i in range(self.samples)
+        )
+        training = model.training
+        model.eval()
+        try:
+            batches = draw(model, requests, decoding, stops(model, tokenizer), self.sampling.batch_tokens)
+            responses = [response for batch in batches for response in batch]
+        finally:
+            model.train(training)
+        texts = tokenizer.batch_decode([response.tokens for response in responses], skip_special_tokens=True)
+        names = [(response.request.benchmark, response.request.problem_id) for response in responses]
+        right = pd.Series([bool(verdict) for verdict in self.grader.verdicts(names, texts)])
+        counts = right.groupby(pd.MultiIndex.from_tuples(names)).sum()
+        return pd.DataFrame(
+            [(name[0], f"{name[0]} {name[1]}", int(counts[name])) for name in prompts],
+            columns=["benchmark", "item", "c"],
+        )
+
+
+def stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the ids that end a response: the tokenizer's EOS, the template's end of a turn, the model's own."""
+    listed = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])}
+    if tokenizer.chat_template and (end := turn_end(tokenizer)):
+        ids.add(tokenizer.convert_tokens_to_ids(end))
+    return tuple(sorted(ids - {None}))
+
+
+def turning_point(items: pd.DataFrame) -> int | None:
+    """Return the step of the lowest held-out loss, if training past it has raised the loss and not raised Pass@k.
+
+    That is judged at the last step measured, by what each example and problem contributed there and at the step of the
+    lowest loss: a rise is a mean difference above 1.645 of its standard errors over examples or problems (chosen here).
+
+    Args:
+        items: rows `step, kind, item, value, weight`: of each `example` its nats and tokens, of each `problem` its
+            Pass@k and 1.
+    """
+    loss, passes = (
+        (part.pivot(index="item", columns="step", values="value"), part.groupby("item")["weight"].first())
+        for part in (items[items["kind"] == kind] for kind in ("example", "problem"))
+    )
+    lowest, last = loss[0].sum().idxmin(), loss[0].columns.max()
+    if lowest == last or rise(*loss, lowest, last) <= Z or rise(*passes, lowest, last) > Z:
+        return None
+    return int(lowest)
+
+
+def rise(values: pd.DataFrame, weights: pd.Series, before: int, after: int) -> float:
+    """Return the weighted mean difference in units of its standard error; 0 where nothing differs."""
+    mean = (values[after] - values[before]).sum() / weights.sum()
+    apart = values[after] - values[before] - mean * weights
+    error = np.sqrt(len(apart) / max(len(apart) - 1, 1) * (apart**2).sum()) / weights.sum()
+    return float(mean / error) if error > 0 else float(np.sign(mean)) * np.inf if mean else 0.0

@@ -1,0 +1,161 @@
+"""The table of a plan, and what to change where it will not go well."""
+
+from dataclasses import dataclass
+
+from sftrl.plan.machines import Cpu, Gpu, rates, utilisation
+from sftrl.plan.schedule import Task, longest_chain, makespan
+from sftrl.plan.work import FILLED, Cost, start_up
+from sftrl.tables import POST_SFT
+
+PLACES = {Gpu: (1, 8, 64, 512), Cpu: (1, 2, 8, 64)}
+LINE = "{:<10}{:>5}{:>6}{:>9}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job of a plan.
+
+    Attributes:
+        name: as `sft random-10k-3ep`.
+        stage: what it is summed under, as `sft`.
+        use: whose utilisation its time rests on, as `training`; empty where it computes next to nothing.
+        after: names of the rows that it waits for.
+        cost: what it costs.
+        start_up: seconds that it takes beside its work.
+        remedy: what to change if its model does not fit a GPU.
+        done: finished already.
+    """
+
+    name: str
+    stage: str
+    use: str
+    after: tuple[str, ...]
+    cost: Cost
+    start_up: float
+    remedy: str = ""
+    done: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time with the start-up."""
+        return self.cost.seconds + self.start_up
+
+
+def tasks(rows: list[Row], on: Gpu | Cpu) -> dict[str, Task]:
+    """Return the rows as a scheduler sees them; what is finished takes no more time."""
+    return {row.name: Task(0.0 if row.done else row.seconds, _places(row, on), row.after) for row in rows}
+
+
+def _places(row: Row, on: Gpu | Cpu) -> int:
+    return 1 if isinstance(on, Cpu) else row.cost.gpus
+
+
+def table(rows: list[Row], on: Gpu | Cpu) -> str:
+    """Return the plan by stage, its chain and its makespan, as text."""
+    kind = "core" if isinstance(on, Cpu) else on.name
+    names = ("stage", "jobs", "done", "tokens", "FLOPs", "GB a GPU", "hours", "from", "to", "disk GB")
+    lines = [LINE.format(*names)]
+    stages = list(dict.fromkeys(row.stage for row in rows))
+    lines += [_line(stage, [row for row in rows if row.stage == stage], on) for stage in stages]
+    lines += [_line("total", rows, on)] if len(stages) > 1 else []
+    lines.append(
+        f"hours: of one {kind}" + (", and at the best and the worst utilisation" if isinstance(on, Gpu) else "")
+    )
+    graph = tasks(rows, on)
+    chain = longest_chain(graph)
+    lines.append(f"longest chain: {duration(sum(graph[name].seconds for name in chain))}: {' > '.join(chain)}")
+    most = max(task.places for task in graph.values())
+    spans = [f"{n}: {duration(makespan(graph, n))}" for n in PLACES[type(on)] if n >= most]
+    lines.append(f"time on so many {kind}s: " + ", ".join(spans))
+    return "\n".join(lines)
+
+
+def _line(name: str, rows: list[Row], on: Gpu | Cpu) -> str:
+    def hours(way: int) -> str:
+        """At the utilisation that is planned with (0), the best (1) or the worst (-1)."""
+        seconds = (row.start_up + row.cost.seconds * _faster(row.use) ** way for row in rows)
+        return f"{sum(s * _places(row, on) for s, row in zip(seconds, rows, strict=True)) / 3600:.3g}"
+
+    ends = (hours(1), hours(-1)) if isinstance(on, Gpu) else ("", "")
+    costs = [row.cost for row in rows]
+    return LINE.format(
+        name,
+        len(rows),
+        sum(row.done for row in rows),
+        f"{sum(cost.tokens for cost in costs):.2g}",
+        f"{sum(cost.flops for cost in costs):.2g}",
+        f"{max(cost.peak for cost in costs) / 1e9:.1f}" if isinstance(on, Gpu) else "",
+        hours(0),
+        *ends,
+        f"{sum(cost.disk for cost in costs) / 1e9:.3g}",
+    )
+
+
+def _faster(use: str) -> float:
+    """Return the share of the planned time that the best utilisation takes; the worst takes its inverse."""
+    if not use:
+        return 1.0
+    low, high = utilisation(use)
+    return (low / high) ** 0.5
+
+
+def warnings(rows: list[Row], on: Gpu | Cpu, free_disk: float) -> list[str]:
+    """Return what will not go well, each with what to change.
+
+    Args:
+        free_disk: bytes.
+    """
+    found = []
+    if isinstance(on, Gpu):
+        for stage in dict.fromkeys(row.stage for row in rows):
+            row = max((row for row in rows if row.stage == stage), key=lambda row: row.cost.peak)
+            if row.cost.peak > FILLED * on.memory:
+                parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in row.cost.memory.items())
+                size = f"{row.cost.peak / 1e9:.1f} GB a GPU ({parts})"
+                found.append(f"{row.name}: {size}, and {on.name} has {on.memory / 1e9:.0f}: {row.remedy}")
+    left = [row for row in rows if not row.done]
+    disk = sum(row.cost.disk for row in left) + max((row.cost.scratch for row in left), default=0)
+    if disk > free_disk:
+        found.append(
+            f"disk: {disk / 1e9:.0f} GB more are needed, and {free_disk / 1e9:.0f} are free: link runs/ to a larger "
+            "disk, or take fewer runs at a time"
+        )
+    spent = {stage: sum(row.seconds for row in rows if row.stage == stage) for stage in (POST_SFT, "grpo")}
+    if spent["grpo"] and spent[POST_SFT] > spent["grpo"]:
+        found.append(
+            f"{POST_SFT} takes {spent[POST_SFT] / spent['grpo']:.1f} times as long as the RL that it predicts: "
+            "fewer evaluation.samples, or evaluation.adaptive, or fewer benchmark problems"
+        )
+    graph = tasks(rows, on)
+    chain = longest_chain(graph)
+    whole = sum(graph[name].seconds for name in chain)
+    longest = max(chain, key=lambda name: graph[name].seconds, default="")
+    if len(rows) > len(chain) and graph[longest].seconds > 0.8 * whole and whole > 3600:
+        found.append(
+            f"{longest} is {graph[longest].seconds / whole:.0%} of the longest chain, and more GPUs do not shorten it: "
+            "more GPUs for this one job, or fewer of its steps"
+        )
+    return found
+
+
+def sources(on: Gpu | Cpu, calibrated: dict[str, tuple[float, int]]) -> list[str]:
+    """Return where the rates come from; `calibrated`: by stage, measured over planned, and from how many jobs."""
+    table, kind = rates(), "cpu" if isinstance(on, Cpu) else "gpu"
+    if isinstance(on, Cpu):
+        lines = [f"{use}: {entry['source']}" for use, entry in table["cpu"].items()]
+    else:
+        lines = [f"{on.name}: {table['gpus'][on.name]['source']}"]
+        for use, entry in table["utilisation"].items():
+            lines.append(f"{use}: {entry['low']} to {entry['high']}; {entry['source']}")
+    lines.append(f"start-up: {start_up(on):.0f} s a job; {table['overhead'][kind]['source']}")
+    lines += [f"{stage}: times {ratio:.2f}, measured on {n} finished jobs" for stage, (ratio, n) in calibrated.items()]
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it: `9 min`, `5.2 h`, `12 d`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.1f} d"

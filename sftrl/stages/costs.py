@@ -1,0 +1,297 @@
+"""What each job of a study costs: the settings of a job, read as the plain numbers that `sftrl.plan` works with."""
+
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sftrl.errors import InputError
+from sftrl.plan.machines import Cpu, Gpu, machine, rates, recognised
+from sftrl.plan.shapes import Shape, shape
+from sftrl.plan.slurm import Request
+from sftrl.plan.table_of_costs import Row
+from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
+from sftrl.problems.table import BENCHMARKS, RL_PROBLEMS
+from sftrl.procedural import BENCHMARKS as GENERATED
+from sftrl.recipes import HEAD_DIM, Ask
+from sftrl.stages import evaluation, manifest, prediction
+from sftrl.stages.job import Job
+from sftrl.study import Study
+from sftrl.study.params import Generated
+from sftrl.tables import POST_RL, POST_SFT
+
+DEVICE_TOKENS = 16_384  # of a micro batch that the recipe leaves open
+STAGES = {"00_base": "base", "01_curate": "curate", "02_sft": "sft", "04_grpo": "grpo", "05_predict": "predict"}
+
+
+def machine_of(study: Study, gpu: str | None = None) -> Gpu | Cpu:
+    """Return what a study is planned for: the GPU named here, or by its params, or a CPU's cores."""
+    return machine(gpu or study.params.cluster.gpu or "cpu")
+
+
+def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float, int]]]:
+    """Return every job of a study with its cost, and how much longer than planned each stage took where measured.
+
+    The second maps a stage to (measured over planned, finished jobs): the median over jobs of this study that finished
+    on such a machine. By it the times of that stage are corrected.
+
+    Raises:
+        InputError: a model's config cannot be read, or the number of a benchmark's problems is not known.
+    """
+    jobs = list(all_jobs(study))
+    costs = {job.folder: cost(study, job, on) for job in jobs}
+    made = {job.folder: manifest.read(job.folder) for job in jobs}
+    ratios: dict[str, list[float]] = {}
+    for job in jobs:
+        found, planned = made[job.folder], costs[job.folder].seconds
+        if found and planned and recognised(found["device"]) == on.name:
+            ratios.setdefault(stage(job), []).append(found["wall_seconds"] / planned)
+    measured = {name: (statistics.median(values), len(values)) for name, values in ratios.items()}
+    names = {job.folder: "/".join((*job.place.parts[2:-1], job.place.name)) for job in jobs}
+    result = [
+        Row(
+            names[job.folder],
+            stage(job),
+            use(study, job),
+            tuple(dict.fromkeys(names[earlier.folder] for earlier in _before(study, job))),
+            costs[job.folder].slower(measured.get(stage(job), (1.0, 0))[0]),
+            start_up(on),
+            REMEDIES.get(stage(job), ""),
+            made[job.folder] is not None,
+        )
+        for job in jobs
+    ]
+    return result, measured
+
+
+def stage(job: Job) -> str:
+    """Return what a job is summed under: its stage, evaluations by their phase."""
+    if job.notebook in STAGES:
+        return STAGES[job.notebook]
+    return POST_SFT if POST_SFT in job.place.parts else POST_RL
+
+
+def use(study: Study, job: Job) -> str:
+    """Return the utilisation that most of a job's time rests on."""
+    sampling = "sampling" if study.params.evaluation.engine == "vllm" else "generate"
+    kinds = {"base": "training", "sft": "training", POST_SFT: sampling, POST_RL: sampling}
+    if stage(job) == "grpo":
+        return "generate" if study.params.grpo.rollouts == "transformers" else "rollouts"
+    return kinds.get(stage(job), "")
+
+
+REMEDIES = {
+    "sft": "more processes with accelerate: fsdp2, a smaller sft.micro_batch, lora, or another GPU",
+    "grpo": "more processes with accelerate: fsdp2, a smaller grpo.micro_batch, lora, or another GPU",
+    POST_SFT: "a larger evaluation.tensor_parallel_size, or another GPU",
+    POST_RL: "a larger evaluation.tensor_parallel_size, or another GPU",
+}
+
+
+def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
+    """Return what one job costs on a machine, its start-up left out."""
+    kind = stage(job)
+    if kind in ("curate", "predict"):
+        return Cost()
+    model, lengths = _shape(study, job), _lengths(study)
+    prompt, sft, longest = (lengths[name] for name in ("prompt", "sft", "longest"))
+    if kind == "base":
+        scratch = job.settings["scratch"]
+        return trained(
+            model, on, examples=scratch["examples"], length=prompt + sft * longest,
+            at_once=scratch["batch_size"] * scratch["context"], logit_tokens=scratch["batch_size"] * scratch["context"],
+            precision="float32", adapters=0, recomputed=False, gpus=1, split=False,
+        )  # fmt: skip
+    if kind == "sft":
+        run, recipe = job.settings["run"], job.settings["sft"]
+        padded = prompt + (sft if recipe["packing"] else min(sft * longest, recipe["max_length"] - prompt))
+        return _training(study, model, on, recipe, run["examples"] * run["epochs"], padded, recipe["max_length"], 1.0)
+    if kind == "grpo":
+        return _rl(study, model, on, job.settings["grpo"], lengths)
+    return _evaluation(study, job, model, on, lengths)
+
+
+def _training(
+    study: Study,
+    model: Shape,
+    on: Gpu | Cpu,
+    recipe: dict,
+    examples: float,
+    length: float,
+    most: float,
+    answered: float,
+) -> Cost:
+    """Return the cost of training on `examples` of `length` tokens, `most` at most, a share `answered` with logits."""
+    compute = study.params.compute
+    batch = recipe.get("batch_size") or recipe["prompts_per_step"] * recipe["group_size"]
+    at_once = most * (recipe["micro_batch"] or min(batch // compute.processes, max(1, DEVICE_TOKENS // most)))
+    lora = recipe["lora"]
+    adapters = lora["rank"] * model.layers * 2 * (4 * model.hidden + 3 * model.intermediate) if lora else 0
+    return trained(
+        model, on, examples=examples, length=length, at_once=at_once, logit_tokens=at_once * answered,
+        precision=recipe["precision"], adapters=adapters, recomputed=isinstance(on, Gpu), gpus=compute.processes,
+        split=(compute.accelerate or "multi_gpu") != "multi_gpu",
+    )  # fmt: skip
+
+
+def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) -> Cost:
+    prompt, response = lengths["prompt"], lengths["response"]
+    steps = recipe["steps"] or recipe["epochs"] * _rl_problems(study) / recipe["prompts_per_step"]
+    prompts, most = steps * recipe["prompts_per_step"], prompt + recipe["max_tokens"]
+    to_the_longest = min(response * lengths["longest"], recipe["max_tokens"])
+    own_engine = recipe["rollouts"] == "transformers"
+    drawing = sampled(
+        model, on, prompts=prompts, n=recipe["group_size"], prompt=prompt,
+        response=to_the_longest if own_engine else response, longest=most, gpus=study.params.compute.processes,
+        use="generate" if own_engine else "rollouts" if isinstance(on, Gpu) else "sampling",
+    )  # fmt: skip
+    learning = _training(
+        study,
+        model,
+        on,
+        recipe,
+        prompts * recipe["group_size"],
+        prompt + to_the_longest,
+        most,
+        recipe["max_tokens"] / most,
+    )
+    both = together(drawing, learning, held_at_once=recipe["rollouts"] == "colocate")
+    return replace(both, tokens=prompts * recipe["group_size"] * response, disk=learning.disk)  # rollouts are not kept
+
+
+def _rl_problems(study: Study) -> float:
+    source = study.params.data.rl
+    return source.procedural if isinstance(source, Generated) else sum(_rows(spec, RL_PROBLEMS) for spec in source)
+
+
+def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: dict) -> Cost:
+    settings, section = job.settings, study.params.evaluation
+    share = 1
+    if job.place.parent.name == "shards":
+        share = int(job.place.name.partition("-of-")[2])
+    elif section.shards > 1:
+        return Cost()  # its shards have sampled all
+    problems = (_benchmark_problems(study) + settings["rl_problems"]) / share
+    drawing = sampled(
+        model, on, prompts=problems, n=settings["n"], prompt=lengths["prompt"], response=lengths["response"],
+        longest=lengths["prompt"] + section.max_tokens, gpus=section.tensor_parallel_size,
+        use="sampling" if section.engine == "vllm" or isinstance(on, Cpu) else "generate",
+    )  # fmt: skip
+    if study.params.data.sft is None or stage(job) == POST_RL or share > 1:
+        return drawing
+    tokens = study.params.data.held_out * (lengths["prompt"] + lengths["sft"])
+    flops = forward(model, study.params.data.held_out, lengths["prompt"] + lengths["sft"])
+    seconds = tokens * on.seconds("training", model.active) / 3 if isinstance(on, Cpu) else flops / on.flops / 0.4
+    return together(drawing, Cost(flops=flops, seconds=seconds), held_at_once=False)
+
+
+def all_jobs(study: Study) -> Iterator[Job]:
+    """Yield every job of a study, each after those that it waits for."""
+    seen: set[Path] = set()
+    waiting = [prediction.job(study)]
+    while waiting:
+        job = waiting[-1]
+        earlier = [one for one in _before(study, job) if one.folder not in seen]
+        if earlier:
+            waiting += earlier
+            continue
+        waiting.pop()
+        if job.folder not in seen:
+            seen.add(job.folder)
+            yield job
+
+
+def _before(study: Study, job: Job) -> list[Job]:
+    """Return the jobs that one waits for: its inputs, and an evaluation's shards."""
+    of = study.params.evaluation.shards
+    if job.notebook != "03_evaluate" or of == 1 or job.place.parent.name == "shards":
+        return list(job.inputs)
+    family, phase, run = job.place.parts[2:5]
+    seed = None
+    if phase == POST_RL:
+        run, _, seed = run.rpartition("-seed")
+    shards = [evaluation.job(study, family, phase, run, seed and int(seed), i, of) for i in range(of)]
+    return [*job.inputs, *shards]
+
+
+def _shape(study: Study, job: Job) -> Shape:
+    """Return the shape of the model that a job works on: its family's, or that of a checkpoint of one's own."""
+    given = (job.settings.get("model") or {}).get("model")
+    family = study.params.families[job.place.parts[2]]
+    if given is None and family.scratch:
+        scratch = family.scratch
+        heads = scratch.hidden_size // HEAD_DIM
+        return shape(
+            {
+                "model_type": scratch.architecture,
+                "vocab_size": scratch.vocab_size,
+                "hidden_size": scratch.hidden_size,
+                "intermediate_size": 8 * scratch.hidden_size // 3,
+                "num_hidden_layers": scratch.layers,
+                "num_attention_heads": heads,
+                "head_dim": HEAD_DIM,
+                "tie_word_embeddings": True,
+            }
+        )
+    # A checkpoint that an earlier study will make has its family's shape until it is there.
+    return shape(given if given and Path(given).is_dir() else family.model or given)
+
+
+def _lengths(study: Study) -> dict[str, float]:
+    """Return the tokens of a prompt, a response and an SFT response, as far as they can be known beforehand."""
+    table = rates()["lengths"]
+    if isinstance(study.params.data.benchmarks, Generated):
+        return table["procedural"]
+    share = table["share"]
+    return {
+        "prompt": share["prompt"],
+        "response": share["response"] * study.params.evaluation.max_tokens,
+        "sft": share["sft"] * study.params.sft.max_length,
+        "longest": share["longest"],
+    }
+
+
+def _benchmark_problems(study: Study) -> int:
+    source = study.params.data.benchmarks
+    if isinstance(source, Generated):
+        return len(GENERATED) * source.procedural
+    return sum(_rows(spec, BENCHMARKS) for spec in source)
+
+
+def _rows(spec: str | dict, known_sets: dict) -> int:
+    spec = {"benchmark": spec} if isinstance(spec, str) else spec
+    known = known_sets.get(spec.get("benchmark"), {}).get("expected")
+    count = spec.get("expected") or known
+    limits = [spec[key] for key in ("limit", "sample") if spec.get(key)]
+    if count is None and not limits:
+        raise InputError(f"data: how many problems has {spec.get('benchmark')!r}? Say so, as: expected: 500")
+    return min([*limits, *([count] if count else [])])
+
+
+def request(study: Study, job: Job, on: Gpu | Cpu) -> Request:
+    """Return what a job asks a scheduler for: what the params say, else the estimate threefold, and memory with room.
+
+    Raises:
+        InputError: the params allow less time than the estimate.
+    """
+    name = STAGES.get(job.notebook, "evaluate")
+    ask: Ask = getattr(study.params.cluster, name)
+    planned = cost(study, job, on)
+    expected = math.ceil((planned.seconds + start_up(on)) / 60)
+    if ask.minutes is not None and ask.minutes < expected:
+        raise InputError(f"cluster.{name}.minutes: {ask.minutes}, and {job.place} is estimated to take {expected}")
+    parameters = _shape(study, job).parameters if name not in ("curate", "predict") else 0
+    memory = 4000 + 20e-6 * parameters if isinstance(on, Cpu) else 16_000 + 6e-6 * parameters * planned.gpus
+    return Request(
+        name,
+        planned.gpus,
+        ask.minutes or 3 * expected + 10,
+        1000 * ask.memory_gb if ask.memory_gb else math.ceil(memory),
+        ask.partition,
+    )
+
+
+def requests(study: Study, on: Gpu | Cpu) -> list[Request]:
+    """Return what all jobs of a study ask for."""
+    return [request(study, job, on) for job in all_jobs(study)]

@@ -1,0 +1,87 @@
+"""Where a small job's time goes: a job of Snakemake, papermill, its kernel, the imports, and the rest.
+
+    python tests/bench/bench_startup.py
+
+Rounds are interleaved, medians shown. `CPU` is the time of all processes, which what else the machine does changes less
+than `wall`.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+
+SNAKEFILE = 'rule all:\n    output: "{out}"\n    shell: "true > {{output}}"\n'
+IMPORTS = {
+    "python": "pass",
+    "numpy, pandas, scipy": "import numpy, pandas, scipy.stats",
+    "sftrl.study": "import sftrl.study",
+    "sftrl.stages": "import sftrl.stages",
+    "torch": "import torch",
+    "sftrl.sample": "import sftrl.sample",
+    "sftrl.models": "import sftrl.models",
+    "sftrl.train": "import sftrl.train",
+    "TRL's SFT": "from trl import SFTConfig, SFTTrainer",
+    "TRL's GRPO": "from trl import GRPOConfig, GRPOTrainer",
+    "sftrl.figures": "import sftrl.figures",
+}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        contestants = {f"import: {what}": [sys.executable, "-c", code] for what, code in IMPORTS.items()}
+        contestants["papermill, an empty notebook"] = ["papermill", notebook(folder, "pass"), "-", "--no-progress-bar"]
+        contestants["snakemake, a rule that does nothing"] = [
+            "snakemake", "--cores", "1", "--snakefile", str(snakefile(folder)), "--forceall", "--quiet", "all",
+        ]  # fmt: skip
+        contestants["snakemake, the Snakefile of smoke read"] = [
+            "snakemake", "--cores", "1", "--configfile", "params/smoke.yaml", "--dry-run", "--quiet", "all",
+        ]  # fmt: skip
+        seen: dict[str, list[tuple[float, float]]] = {what: [] for what in contestants}
+        for _ in range(ROUNDS):
+            for what, words in contestants.items():
+                seen[what].append(spent(words, folder))
+    print(f"{'':<42}{'CPU s':>8}{'wall s':>8}")
+    for what, times in seen.items():
+        cpu, wall = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"{what:<42}{cpu:>8.2f}{wall:>8.2f}")
+
+
+def notebook(folder: Path, code: str) -> str:
+    cell = {"cell_type": "code", "metadata": {}, "source": code, "outputs": [], "execution_count": None, "id": "a"}
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = folder / "empty.ipynb"
+    path.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}))
+    return str(path)
+
+
+def snakefile(folder: Path) -> Path:
+    path = folder / "Snakefile"
+    path.write_text(SNAKEFILE.format(out=folder / "done"))
+    return path
+
+
+def spent(words: list[str], folder: Path) -> tuple[float, float]:
+    """Return the CPU and wall seconds of a command and all its children."""
+    environment = os.environ | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "IPYTHONDIR": str(folder / ".ipython"),
+    }  # fmt: skip
+    before, started = os.times(), time.perf_counter()
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(words)}: {done.stderr[-2000:]}")
+    after = os.times()
+    return sum(after[2:4]) - sum(before[2:4]), time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The plan of whole studies: against what was measured, what it warns of, and invalid input in one line."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sftrl.errors import InputError
+from sftrl.files import write_json
+from sftrl.plan.machines import machine
+from sftrl.plan.schedule import longest_chain, makespan
+from sftrl.plan.table_of_costs import PLACES, duration, table, tasks, warnings
+from sftrl.stages import costs
+from sftrl.study import Study
+from sftrl.study.params import check
+
+ROOT = Path(__file__).resolve().parent.parent
+TERABYTE = 1e12
+
+# Two cores: nine minutes three times over, and once an hour beside other work (README).
+MEASURED = {"quick": 9.15, "cpu": 61}
+
+REAL = {
+    "study": "real",
+    "families": {"qwen": {"model": "Qwen/Qwen3-4B-Base", "dtype": "bfloat16"}},
+    "data": {
+        "benchmarks": ["math500", "aime_2025", "gsm8k"],
+        "sft": ["acereason_math"],
+        "rl": ["math_train"],
+    },
+    "runs": [
+        {"selection": "random", "examples": 10_000, "epochs": 3},
+        {"selection": "random", "examples": 50_000, "epochs": 1},
+    ],
+    "sft": {"max_length": 8192},
+    "grpo": {"steps": 300, "prompts_per_step": 64, "group_size": 8, "max_tokens": 4096, "rollouts": "colocate"},
+    "evaluation": {"engine": "vllm", "samples": 256, "samples_post_rl": 64, "max_tokens": 8192},
+    "cluster": {"gpu": "H100-80"},
+}
+
+
+def real(**changes) -> Study:
+    return Study(check(REAL | changes, "test"))
+
+
+def planned(study: Study, gpu: str | None = None):
+    on = costs.machine_of(study, gpu)
+    return costs.rows(study, on)[0], on
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A checkout in which nothing has run yet, and so nothing was measured."""
+    for name in ("params", "models"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "minutes"), MEASURED.items())
+def test_what_was_measured_was_planned(name, minutes, fresh):
+    rows, on = planned(Study.load(f"params/{name}.yaml"))
+    assert minutes / 1.5 < makespan(tasks(rows, on), 2) / 60 < minutes * 1.5
+
+
+def test_every_job_of_the_graph_is_planned_once(fresh):
+    rows, on = planned(Study.load("params/smoke.yaml"))
+    assert sorted(row.stage for row in rows) == sorted(
+        ["base", "curate", "predict"] + 2 * ["sft"] + 3 * ["grpo", "post_sft", "post_rl"]
+    )
+    assert len({row.name for row in rows}) == len(rows)
+    chain = longest_chain(tasks(rows, on))
+    assert [name.split("/")[-2] if "/" in name else name for name in chain][-3:] == ["grpo", "post_rl", "predict"]
+
+
+def test_shards_share_the_work():
+    whole, on = planned(real())
+    shards, _ = planned(real(evaluation=REAL["evaluation"] | {"shards": 4}))
+    sampled = [row for row in shards if "shards" in row.name and row.stage == "post_sft"]
+    assert len(sampled) == 4 * 3
+    alone = sum(row.cost.tokens for row in whole if row.stage == "post_sft")
+    assert sum(row.cost.tokens for row in sampled) == pytest.approx(alone)
+    assert makespan(tasks(shards, on), 64) < makespan(tasks(whole, on), 64)
+    assert "total" in table(shards, on)
+
+
+def test_a_model_that_does_not_fit_is_named_with_what_to_change():
+    rows, on = planned(real())
+    (said,) = [line for line in warnings(rows, on, 10 * TERABYTE) if "/grpo/" in line]
+    assert "GB a GPU (weights " in said
+    assert "H100-80 has 80" in said
+    assert "accelerate: fsdp2" in said
+    assert "RTX-4090 has 24" in " ".join(warnings(*planned(real(), "RTX-4090"), 10 * TERABYTE))
+    lora = {"lora": {"rank": 16}, "precision": "bfloat16", "micro_batch": 1}
+    small = real(sft=REAL["sft"] | lora, grpo=REAL["grpo"] | lora)
+    assert not [line for line in warnings(*planned(small), 10 * TERABYTE) if "GB a GPU" in line]
+
+
+def test_predictors_dearer_than_rl_and_a_short_disk():
+    rows, on = planned(real())
+    dear = warnings(*planned(real(evaluation=REAL["evaluation"] | {"samples": 8192})), 10 * TERABYTE)
+    assert any("times as long as the RL that it predicts: fewer evaluation.samples" in line for line in dear)
+    cheap = warnings(*planned(real(evaluation=REAL["evaluation"] | {"samples": 4})), 10 * TERABYTE)
+    assert not any("that it predicts" in line for line in cheap)
+    assert any(line.startswith("disk: ") and "10 are free" in line for line in warnings(rows, on, 10e9))
+    assert not any(line.startswith("disk: ") for line in warnings(rows, on, 10 * TERABYTE))
+
+
+def test_one_job_that_is_the_whole_chain():
+    rows, on = planned(real(grpo=REAL["grpo"] | {"steps": 20_000}))
+    (said,) = [line for line in warnings(rows, on, 10 * TERABYTE) if "longest chain" in line]
+    assert "qwen/grpo/" in said
+    assert "more GPUs for this one job, or fewer of its steps" in said
+    spans = [makespan(tasks(rows, on), places) for places in PLACES[type(on)]]
+    assert spans[0] > spans[1] == pytest.approx(spans[-1])
+
+
+def test_finished_jobs_correct_the_rates(fresh):
+    study = Study.load("params/smoke.yaml")
+    before, measured = costs.rows(study, machine("cpu"))
+    assert measured == {}
+    jobs = [job for job in costs.all_jobs(study) if job.notebook == "04_grpo"]
+    cost = costs.cost(study, jobs[0], machine("cpu")).seconds
+    for job, seconds in zip(jobs[:2], (3 * cost, 5 * cost), strict=True):
+        made = {"settings": job.settings, "outputs": {}, "inputs": {}, "device": "x86_64", "wall_seconds": seconds}
+        write_json(job.folder / "manifest.json", made | {"id": "0"})
+    after, measured = costs.rows(study, machine("cpu"))
+    assert measured == {"grpo": (pytest.approx(4), 2)}
+    assert sum(row.done for row in after) == 2
+    for old, new in zip(before, after, strict=True):
+        factor = 4 if old.stage == "grpo" else 1
+        assert new.cost.seconds == pytest.approx(factor * old.cost.seconds)
+    # Another device's times say nothing about this one.
+    assert costs.rows(study, machine("H100-80"))[1] == {}
+
+
+def test_what_a_job_asks_for():
+    study = real(cluster={"gpu": "H100-80", "sft": {"minutes": 5000, "memory_gb": 99, "partition": "big"}})
+    on = costs.machine_of(study)
+    asked = {request.stage: request for request in costs.requests(study, on)}
+    assert (asked["sft"].minutes, asked["sft"].memory_mb, asked["sft"].partition) == (5000, 99_000, "big")
+    assert asked["sft"].gpus == asked["grpo"].gpus == asked["evaluate"].gpus == 1
+    assert asked["curate"].gpus == asked["predict"].gpus == 0
+    rows, _ = planned(study)
+    longest = max(row.seconds for row in rows if row.stage == "grpo") / 60
+    assert asked["grpo"].minutes > 2 * longest
+    assert all(request.gpus == 0 for request in costs.requests(real(), machine("cpu")))
+
+
+def test_less_time_than_the_estimate_is_named():
+    study = real(cluster={"gpu": "H100-80", "grpo": {"minutes": 5}})
+    with pytest.raises(InputError, match=r"cluster\.grpo\.minutes: 5, and .*grpo.* is estimated to take \d+"):
+        costs.requests(study, costs.machine_of(study))
+
+
+def test_a_benchmark_of_unknown_size_is_asked_for():
+    data = REAL["data"] | {"benchmarks": [{"benchmark": "mine", "path": "mine.jsonl"}]}
+    with pytest.raises(InputError, match="how many problems has 'mine'"):
+        planned(real(data=data))
+    data["benchmarks"][0]["expected"] = 10
+    assert planned(real(data=data))
+
+
+def test_the_command(fresh):
+    (fresh / "params/real.yaml").write_text(yaml.safe_dump(REAL))
+    lost = REAL | {"families": {"lost": {"model": "nobody/nothing"}}}
+    (fresh / "params/lost.yaml").write_text(yaml.safe_dump(lost))
+
+    def run(*words):
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HOME": str(fresh)}
+        words = (sys.executable, "-m", "sftrl", "plan", *words)
+        return subprocess.run(words, cwd=fresh, env=environment, capture_output=True, text=True, timeout=300)
+
+    good = run("params/real.yaml")
+    assert good.returncode == 0, good.stderr
+    for word in ("sft", "grpo", "post_rl", "longest chain", "512:", "warning: qwen/grpo", "NVIDIA H100 data sheet"):
+        assert word in good.stdout
+    unknown = run("params/real.yaml", "--gpu", "H1000")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+    assert "gpu: 'H1000' is not one of cpu, A100-40" in unknown.stderr
+    assert "nobody/nothing: its config cannot be read" in run("params/lost.yaml").stderr
+
+
+def test_durations_read_well():
+    assert [duration(s) for s in (50, 550, 7200, 4e5, 4e6)] == ["50 s", "9 min", "2.0 h", "4.6 d", "46.3 d"]
