@@ -63,7 +63,7 @@ def test_small_steps_move_float32_masters_and_the_file_stays_bfloat16(precision,
     assert moved(trainer, bf16) > 0.99, unused
     assert {weight.dtype for weight in weights(tmp_path).values()} == {torch.bfloat16}
     assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
-    assert load_model(str(tmp_path / "model")).dtype == torch.bfloat16
+    assert load_model(Checkpoint(model=str(tmp_path / "model"))).dtype == torch.bfloat16
 
 
 def test_without_masters_small_steps_are_lost_and_so_refused(bf16, last, tmp_path):
@@ -87,10 +87,10 @@ def test_a_checkpoint_is_saved_in_the_dtype_that_it_is_loaded_in(base, tmp_path)
 def test_the_merged_model_says_what_the_adapted_one_did(kind, lora, base, last, tmp_path):
     start(kind, base, tmp_path, lora=lora, learning_rate=1e-2)
     ids = torch.arange(40).reshape(2, 20)
-    plain = load_model(base)
+    plain = load_model(Checkpoint(model=base))
     with torch.no_grad():
         adapted = last[0].model.eval()(ids).logits
-        merged = load_model(str(tmp_path / "model"))(ids).logits
+        merged = load_model(Checkpoint(model=str(tmp_path / "model")))(ids).logits
         assert not torch.allclose(adapted, plain(ids).logits, atol=1e-2)  # it has learned something
         assert torch.allclose(adapted, merged, atol=1e-5)
     assert weights(tmp_path).keys() == load_file(f"{base}/model.safetensors").keys()
