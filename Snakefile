@@ -41,7 +41,7 @@ def done(job):
 
 
 def before(job):
-    return [done(earlier) for earlier in job.inputs]
+    return [ancient(done(earlier)) for earlier in job.inputs]  # that it is there counts, and not since when
 
 
 def evaluated(wildcards, shard=0, of=1):
@@ -57,8 +57,12 @@ def evaluation_words(wildcards):
     return f"-r family {wildcards.family} -r phase {wildcards.phase} -r run {run}" + (seed and f" -p rl_seed {seed}")
 
 
-def asks(job_of):
-    """Return a rule's resources, of which Slurm and Snakemake's own scheduler read; another attempt asks for more."""
+def asks(job_of, saves=False):
+    """Return a rule's resources, for Slurm and for Snakemake's own scheduler; another attempt asks for more.
+
+    A job that saves where it is when it gets SIGTERM is sent one ten minutes before its time is up; of any other, and
+    of Snakemake itself, which takes it as a failure, SIGTERM would only end work that could have come to its end.
+    """
 
     def asked(wildcards):
         return costs.request(study, job_of(wildcards), MACHINE)
@@ -69,8 +73,7 @@ def asks(job_of):
         "runtime": lambda w, attempt: asked(w).minutes * attempt,
         "tasks_per_gpu": 0,  # a training starts its own processes
         "slurm_partition": lambda w: asked(w).partition,
-        "slurm_extra": "--signal=TERM@600",  # ten minutes before its time is up, a training saves and stops
-    }
+    } | ({"slurm_extra": "--signal=TERM@600"} if saves else {})
 
 
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
@@ -189,7 +192,7 @@ rule sft:
     message:
         "02_sft {wildcards.family} {wildcards.run}"
     resources:
-        **asks(lambda w: sft.job(study, w.family, w.run)),
+        **asks(lambda w: sft.job(study, w.family, w.run), saves=True),
     threads: THREADS
     priority: 10
     shell:
@@ -210,7 +213,7 @@ rule grpo:
     message:
         "04_grpo {wildcards.family} {wildcards.run} seed {wildcards.seed}"
     resources:
-        **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed))),
+        **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed)), saves=True),
     threads: THREADS
     priority: 5
     shell:
@@ -220,7 +223,7 @@ rule grpo:
 rule evaluate:
     input:
         lambda w: before(evaluated(w)),
-        lambda w: [done(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
+        lambda w: [ancient(done(evaluated(w, i, SHARDS))) for i in range(SHARDS)] if SHARDS > 1 else [],
     output:
         f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/done",
     params:

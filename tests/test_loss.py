@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,18 @@ def test_logits_changed_in_another_way_are_held_whole(examples):
         output = forward(*inputs, **options)
         output.logits = output.logits - output.logits.abs()
         return output
+
+    model.forward = odd
+    with pytest.warns(UserWarning, match="held whole"):
+        got = response_loss(model, tokenizer, examples)
+    assert got.nll_sum == pytest.approx(plain(model, tokenizer, examples)["nll_sum"].sum(), rel=1e-5)
+
+
+def test_states_changed_before_the_head_are_noticed(examples):
+    model, tokenizer = model_of(), tokenizer_of()
+
+    def odd(input_ids, **options):
+        return SimpleNamespace(logits=model.lm_head(2 * model.model(input_ids=input_ids).last_hidden_state))
 
     model.forward = odd
     with pytest.warns(UserWarning, match="held whole"):

@@ -203,3 +203,6 @@ def test_an_unknown_argument_of_the_engine_is_named_before_sampling(folder, tmp_
     with pytest.raises(InputError, match=r"vllm\.max_seqs: vLLM's EngineArgs has no such argument; max_num_seqs\?"):
         evaluate(tmp_path, folder, 1, vllm={"max_seqs": 3})
     assert not (tmp_path / "store.json").exists()
+    with pytest.raises(InputError, match=r"vllm: .*gpu_memory_utilization"):
+        evaluate(tmp_path, folder, 1, vllm={"gpu_memory_utilization": "much"})
+    assert Store(tmp_path).parts() == []

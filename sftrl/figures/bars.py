@@ -12,6 +12,7 @@ from sftrl.figures.style import BEST_RED, LOSS_PINK, PALE, RL_BLUE, SFT_GREEN, l
 from sftrl.tables import BASE, need
 
 ROW = 0.36  # inches a run
+WIDE = 5  # times the smallest loss, beyond which they need a logarithmic axis
 
 
 @styled
@@ -48,8 +49,6 @@ def bars(
     if loss:
         _scale_losses([row[1] for row in axes])
     axes[-1][0].set_xlabel(f"Pass@1 ({'mean over benchmarks' if benchmark == 'average' else benchmark}), %")
-    if loss:
-        axes[-1][1].set_xlabel("loss, nats/token (log)")
     handles = [
         Patch(facecolor=SFT_GREEN, label="after SFT"),
         Patch(facecolor="none", edgecolor="black", label="after RL"),
@@ -153,10 +152,15 @@ def _draw_losses(axes: Axes, losses: pd.Series) -> None:
 
 
 def _scale_losses(panels: list[Axes]) -> None:
-    """Give the loss panels one logarithmic axis: the base, which never saw the notation, must not dwarf the others."""
+    """Give the loss panels one axis, logarithmic where a base that never saw the notation would dwarf the others."""
     drawn = np.concatenate([line.get_xdata() for axes in panels for line in axes.lines])
     drawn = drawn[np.isfinite(drawn)]
     low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.1, 1.0)
     for axes in panels:
-        log_scale(axes, low, high)
-        axes.set_xlim(low / (high / low) ** 0.08 / 1.05, high * (high / low) ** 0.45 * 1.15)  # room for the numbers
+        if high > WIDE * low:
+            log_scale(axes)
+            axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.45)  # room for the numbers
+        else:
+            axes.locator_params(axis="x", nbins=4)
+            axes.set_xlim(0, 1.4 * high)
+    panels[-1].set_xlabel("loss, nats/token" + (" (log)" if high > WIDE * low else ""))

@@ -54,7 +54,7 @@ def decision(table: pd.DataFrame) -> Figure:
 def _title(family: str, rows: pd.DataFrame) -> str:
     runs = rows["calibration"].iloc[0]
     if not runs:
-        return f"{family}: a ranking only, no run has been through RL"
+        return f"{family}: a ranking only, too few runs have been through RL"
     replayed = POST_RL in rows and rows[POST_RL].notna().all()
     return f"{family}: {'replayed, each run' if replayed else 'each'} foretold from {runs} that went through RL"
 
@@ -89,4 +89,4 @@ def _draw_measured(axes: Axes, name: str, metric: pd.DataFrame, overall: pd.Data
     axes.set_xlabel(label(name) + unit)
     low, high = metric["value"].min(), metric["value"].max()
     if unit == ", nats/token" and high > 10 * low > 0:  # a run that never learned the notation dwarfs the others
-        log_scale(axes, low, high)
+        log_scale(axes)

@@ -121,10 +121,10 @@ def units(predictor_name: str) -> tuple[float, str]:
     return (100.0 if unit == "%" else 1.0), (f", {unit}" if unit else "")
 
 
-def log_scale(axes: Axes, low: float, high: float) -> None:
-    """Make the horizontal axis logarithmic, with plain numbers at round places between `low` and `high`."""
+def log_scale(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, with plain numbers at 1, 3 and 10."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high > 5 * low else (1.0, 2.0, 5.0), numticks=9))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=9))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
 

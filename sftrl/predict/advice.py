@@ -33,7 +33,7 @@ def _sentence(decision: pd.DataFrame) -> str:
     elif pd.notna(best["p_best"]):
         sure = f"chance to be best {best['p_best']:.0%}, if the assumed correlation holds"
     else:
-        sure = "a ranking only: no run tells how far to trust it"
+        sure = "a ranking only, as too few runs have been through RL to tell how far to trust it"
     parts = [f"Take {best['run']}{family} to RL: {sure}", _apart(alike, len(others)), _told_by(decision)]
     return "; ".join([*parts, _settles(decision, alike)]) + "."
 
@@ -77,7 +77,7 @@ def _told_by(decision: pd.DataFrame) -> str:
 
 def _settles(decision: pd.DataFrame, alike: list[str]) -> str:
     if not decision["calibration"].iloc[0]:
-        return f"RL of at least {FEWEST} runs of this family would settle how far to trust it"
+        return f"RL of at least {FEWEST} runs of this family would settle that"
     if decision.groupby("predictor")["weight"].first()[NO_METRIC] > 0.5:
         return "no metric foretells better than the mean: more calibration runs would settle it"
     return f"RL of {_names(alike)} as well would settle it" if alike else "nothing is left to settle"

@@ -70,7 +70,7 @@ def started(
         seed: of the whole engine, for samples without a seed of their own.
 
     Raises:
-        InputError: vLLM cannot be imported.
+        InputError: vLLM cannot be imported, or refuses a setting.
     """
     try:
         from vllm import LLM
@@ -97,7 +97,10 @@ def started(
         if is_adapter(checkpoint):
             checkpoint = merge_adapter(checkpoint, merged)
             settings["revision"] = None
-        llm = LLM(checkpoint.model, **settings | sampling.vllm)
+        try:
+            llm = LLM(checkpoint.model, **settings | sampling.vllm)
+        except (TypeError, ValueError) as error:  # of a setting; an engine that dies at its start is a RuntimeError
+            raise InputError(f"vllm: {' '.join(str(error).split())[:500]}") from error
         try:
             yield functools.partial(draw, llm, decoding=sampling.decoding, stop_ids=stop_ids)
         finally:

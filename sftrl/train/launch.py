@@ -43,7 +43,8 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
     """Run `job`, whose data lies in `folder/"trainer"`; return its log. `inside.run` says what is left and raised.
 
     A job that was cut off goes on from its newest checkpoint, one that ended without telling its caller is not run
-    again. On a CPU one process trains in place: no start is to be waited for, and the numbers are the same.
+    again. On a CPU one process trains in place: no start is to be waited for, and the numbers are the same. An engine
+    of vLLM's has a process of its own all the same, which ends with it.
 
     Raises:
         InputError: what is there was trained with other settings.
@@ -55,7 +56,8 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
         _compare(read_json(place / "job.json"), settings, place)
     write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes})
     if not (place / "log.parquet").exists():
-        if compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available():
+        alone = compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available()
+        if alone and job["recipe"].get("rollouts", "transformers") == "transformers":
             inside.run(folder)
         else:
             _launch(folder, job["recipe"]["precision"], compute)
@@ -77,7 +79,8 @@ def _compare(there: dict, now: dict, place: Path) -> None:
 def _launch(folder: Path, precision: str, compute: Compute) -> None:
     """Run the job in processes of its own, whose memory is free when it ends; show what the first one prints."""
     place = folder / "trainer"
-    (place / "error.json").unlink(missing_ok=True)
+    told = place / f"error-{os.getpid()}.json"  # of this launch: processes of another may still be leaving
+    told.unlink(missing_ok=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     command = [sys.executable, "-m"]
     if compute.processes == 1 and compute.accelerate is None:
@@ -90,7 +93,7 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
         command += ["--main_process_port", "0"]  # any that is free
         command += ["--config_file", str(_config(compute.accelerate))] if compute.accelerate else ["--multi_gpu"]
         command += ["-m"]
-    command += ["sftrl.train", str(folder)]
+    command += ["sftrl.train", str(folder), str(told)]
     with (place / "stderr.log").open("w") as errors:
         process = subprocess.Popen(
             command,
@@ -108,8 +111,8 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
             finally:
                 process.stdin.close()
                 status = process.wait()
-    if (place / "error.json").exists():
-        error = read_json(place / "error.json")
+    if told.exists():
+        error = read_json(told)
         raise {"InputError": InputError, "Interrupted": Interrupted}[error["kind"]](error["message"])
     if status or not (place / "log.parquet").exists():
         last = "\n".join((place / "stderr.log").read_text(errors="replace").splitlines()[-30:])

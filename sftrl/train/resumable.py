@@ -26,6 +26,12 @@ from sftrl.recipes import Lora
 
 PROGRESS_SECONDS = 30
 
+# Of several processes on a CPU each has a device such as `cpu:1`; transformers has an optimizer's state loaded to it,
+# and torch knows `cpu` alone.
+torch.serialization.register_package(
+    40, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+)
+
 
 class Interrupted(RuntimeError):
     """A training that was asked to stop, and saved; the same call goes on from there. It shows as its message alone."""

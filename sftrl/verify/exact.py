@@ -25,8 +25,8 @@ _SIMPLE = re.compile(
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|textsc|emph|operatorname)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?")
 _LED = re.compile(
-    r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*(\S.*)"
-    r"|(?:[Oo]ption|[Cc]hoice)\s+([A-Z])",
+    r"(?:(?i:option|choice|answer)\s*:?\s*)?(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*(.*)"
+    r"|(?i:option|choice|answer)\s*:?\s*([A-Z])",
     re.DOTALL,
 )
 _LABELS = re.compile(r"(?:^|[\s,;)])\(?([A-H])[).:](?=[\s(]|$)")

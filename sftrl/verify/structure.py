@@ -113,6 +113,8 @@ def _within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
 
 def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
     """1:2 = 2:4, and 1:2 = 1/2."""
+    if {gold[0], answer[0]} & {"group", "list", "matrix"}:
+        return False
     parts = [tree[1] if tree[0] == "ratio" else _as_ratio(tree) for tree in (gold, answer)]
     if len(parts[0]) != len(parts[1]):
         return False

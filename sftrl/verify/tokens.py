@@ -148,6 +148,8 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
                 found += [("word", *t[1:]) if t[0] in ("sym", "fn") else t for t in tokenize(inner, commas)]
         elif number is not None:
             if "," in number and (commas or depth):  # in brackets, and in the list reading, commas separate
+                if not depth and ",0" in number:
+                    raise Unreadable("no list: 1,000")
                 number = number[: number.index(",")]
                 position = match.start() + len(number)
             if len(number) > MAX_DIGITS:

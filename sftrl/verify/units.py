@@ -107,9 +107,9 @@ def _product(words: str, one: bool) -> Unit | None:
     parts = words.replace("*", " ").split()
     for i, part in enumerate(parts):
         if part.lower() in _PREFIX_POWERS:
-            if i + 1 == len(parts):  # `cm squared`
-                dims, size = {name: power * _PREFIX_POWERS[part.lower()] for name, power in dims.items()}, size**2
             square = _PREFIX_POWERS[part.lower()]
+            if i + 1 == len(parts):  # `cm squared`
+                dims, size = {name: power * square for name, power in dims.items()}, size**square
             continue
         word, power = (match[1], int(match[2])) if (match := _POWER.fullmatch(part)) else (part, 1)
         known = _lookup(word)
