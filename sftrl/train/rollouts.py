@@ -13,8 +13,8 @@ from sftrl.models import VLLM_FORMAT
 def colocated(dtype: str, seed: int) -> Iterator[None]:
     """Have a trainer that is made inside the block start its engine in `dtype`, with draws of its own for each `seed`.
 
-    TRL leaves dtype and files to vLLM, which makes bfloat16 of float32 and prefers Mistral's own format, and seeds every
-    run's engine alike.
+    TRL leaves dtype and files to vLLM, which makes bfloat16 of float32 and prefers Mistral's own format; and it seeds
+    every run's engine alike.
     """
     engine = vllm_generation.LLM
     more = {"dtype": dtype, **VLLM_FORMAT}
