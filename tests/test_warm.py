@@ -64,7 +64,7 @@ def run(folder: Path, path: Path, code: str, **more) -> tuple[int, list]:
         words, cwd=path, env=environment(JUPYTER_PATH=str(folder), **more), capture_output=True, text=True, timeout=300
     )
     cells = json.loads((path / "out.ipynb").read_text())["cells"]
-    return done.returncode, [output for cell in cells for output in cell["outputs"]]
+    return done.returncode, [output for cell in cells for output in cell.get("outputs", [])]
 
 
 def look(folder: Path, path: Path, **more) -> dict:
