@@ -42,7 +42,7 @@ def done(job):
 
 
 def before(job):
-    return [done(earlier) for earlier in job.inputs]
+    return [ancient(done(earlier)) for earlier in job.inputs]  # that it is there counts, and not since when
 
 
 def evaluated(wildcards, shard=0, of=1):
@@ -226,7 +226,7 @@ rule grpo:
 rule evaluate:
     input:
         lambda w: before(evaluated(w)),
-        lambda w: [done(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
+        lambda w: [ancient(done(evaluated(w, i, SHARDS))) for i in range(SHARDS)] if SHARDS > 1 else [],
     output:
         f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/done",
     params:

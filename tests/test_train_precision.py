@@ -1,6 +1,9 @@
 """Weights as they are trained and as they are saved: float32 masters, bfloat16 files, merged adapters, small data."""
 
+import importlib.machinery
 import json
+import sys
+from unittest import mock
 
 import pandas as pd
 import pyarrow as pa
@@ -194,3 +197,17 @@ def test_vllm_gets_no_argument_that_it_does_not_know(tmp_path):
     wrong = Grpo(steps=1, rollouts="server", trl={"generation_kwargs": {"use_cache": True}})
     with pytest.raises(InputError, match=r"grpo\.trl\.generation_kwargs\.use_cache: vLLM's SamplingParams has no such"):
         arguments.grpo_config(wrong, **options)
+
+
+def test_a_tracker_gets_the_log_under_the_name_of_the_run(base, tmp_path, monkeypatch):
+    """With a stand-in for the package: what transformers hands to trackio."""
+    tracker = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec("trackio", None), __version__="9.0.0")
+    tracker.context_vars.current_space_id.get.return_value = tracker.context_vars.current_project.get.return_value = (
+        None
+    )
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    options = {"report_to": "trackio", "trackio_static_space_id": False}
+    start("sft", base, tmp_path / "study" / "llama" / "sft" / "short-8" / "key", trl=options)
+    assert tracker.init.call_args.kwargs["name"] == "study/llama/sft/short-8/key"
+    logged = [call.args[0] for call in tracker.log.call_args_list]
+    assert sum("train/loss" in row for row in logged) == 18
