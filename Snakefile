@@ -11,6 +11,7 @@ import yaml
 
 sys.path.insert(0, workflow.basedir)  # so that the checkout is enough, installed or not
 
+from sftrl import warm
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
 from sftrl.plan import slurm
@@ -81,13 +82,15 @@ def asks(job_of, saves=False):
 RUN = (
     "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
-    "$gpus papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
+    "$gpus papermill ${{SFTRL_KERNEL:+-k $SFTRL_KERNEL}} notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
     "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
 
 onstart:
+    if workflow.executor_plugin.name == "local":
+        warm.start(THREADS)
     if workflow.executor_plugin.name == "slurm":
         try:
             slurm.check(costs.requests(study, MACHINE), slurm.partitions())

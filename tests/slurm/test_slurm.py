@@ -134,7 +134,9 @@ def test_a_training_cut_off_goes_on(slurm_up, project):
 
 def test_many_tiny_jobs(slurm_up, tmp_path):
     """As one array: sent one by one, each waits five seconds in the plugin."""
-    rules = 'rule sft:\n    output: "made/{i}"\n    resources: mem_mb=1000\n    shell: "echo {wildcards.i} > {output}"\n'
+    rules = (
+        'rule sft:\n    output: "made/{i}"\n    resources: mem_mb=1000\n    shell: "echo {wildcards.i} > {output}"\n'
+    )
     result = tiny(tmp_path, rules, f'expand("made/{{i}}", i=range({MANY}))', slurm_up, "--slurm-array-jobs", "all")
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     assert sorted(int(path.read_text()) for path in (tmp_path / "made").iterdir()) == list(range(MANY))
