@@ -11,6 +11,7 @@ import yaml
 
 sys.path.insert(0, workflow.basedir)  # so that the checkout is enough, installed or not
 
+from sftrl import warm
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
 from sftrl.plan import slurm
@@ -41,7 +42,7 @@ def done(job):
 
 
 def before(job):
-    return [done(earlier) for earlier in job.inputs]
+    return [ancient(done(earlier)) for earlier in job.inputs]  # that it is there counts, and not since when
 
 
 def evaluated(wildcards, shard=0, of=1):
@@ -57,8 +58,12 @@ def evaluation_words(wildcards):
     return f"-r family {wildcards.family} -r phase {wildcards.phase} -r run {run}" + (seed and f" -p rl_seed {seed}")
 
 
-def asks(job_of):
-    """Return a rule's resources, of which Slurm and Snakemake's own scheduler read; another attempt asks for more."""
+def asks(job_of, saves=False):
+    """Return a rule's resources, for Slurm and for Snakemake's own scheduler; another attempt asks for more.
+
+    A job that saves where it is when it gets SIGTERM is sent one ten minutes before its time is up; of any other, and
+    of Snakemake itself, which takes it as a failure, SIGTERM would only end work that could have come to its end.
+    """
 
     def asked(wildcards):
         return costs.request(study, job_of(wildcards), MACHINE)
@@ -69,8 +74,7 @@ def asks(job_of):
         "runtime": lambda w, attempt: asked(w).minutes * attempt,
         "tasks_per_gpu": 0,  # a training starts its own processes
         "slurm_partition": lambda w: asked(w).partition,
-        "slurm_extra": "--signal=TERM@600",  # ten minutes before its time is up, a training saves and stops
-    }
+    } | ({"slurm_extra": "--signal=TERM@600"} if saves else {})
 
 
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
@@ -78,13 +82,15 @@ def asks(job_of):
 RUN = (
     "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
-    "$gpus papermill notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
+    "$gpus papermill ${{SFTRL_KERNEL:+-k $SFTRL_KERNEL}} notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
     "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
 
 onstart:
+    if workflow.executor_plugin.name == "local":
+        warm.start(THREADS)
     if workflow.executor_plugin.name == "slurm":
         try:
             slurm.check(costs.requests(study, MACHINE), slurm.partitions())
@@ -189,7 +195,7 @@ rule sft:
     message:
         "02_sft {wildcards.family} {wildcards.run}"
     resources:
-        **asks(lambda w: sft.job(study, w.family, w.run)),
+        **asks(lambda w: sft.job(study, w.family, w.run), saves=True),
     threads: THREADS
     priority: 10
     shell:
@@ -210,7 +216,7 @@ rule grpo:
     message:
         "04_grpo {wildcards.family} {wildcards.run} seed {wildcards.seed}"
     resources:
-        **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed))),
+        **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed)), saves=True),
     threads: THREADS
     priority: 5
     shell:
@@ -220,7 +226,7 @@ rule grpo:
 rule evaluate:
     input:
         lambda w: before(evaluated(w)),
-        lambda w: [done(evaluated(w, i, SHARDS)) for i in range(SHARDS)] if SHARDS > 1 else [],
+        lambda w: [ancient(done(evaluated(w, i, SHARDS))) for i in range(SHARDS)] if SHARDS > 1 else [],
     output:
         f"{study.folder}/{{family}}/{{phase}}/{{run}}/{{key}}/done",
     params:

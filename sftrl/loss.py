@@ -270,7 +270,7 @@ def _after_head(model) -> Callable[[Tensor], Tensor] | None:
         seen["left"] = torch.cat([-ramp, output.new_zeros(output.numel() % 2), ramp]).to(output.dtype).view_as(output)
         return seen["left"].clone()
 
-    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    ids = torch.arange(2, device=model.device)[None]  # two: of a padding token, all states may be 0
     hook = head.register_forward_hook(swap)
     try:
         logits = model(input_ids=ids, use_cache=False).logits.float()

@@ -180,7 +180,7 @@ class Grpo(Recipe):
 
 
 class Compute(Recipe):
-    """Where a training runs. Of these, no key changes what is computed but by the order of additions."""
+    """Where a training runs. The batches stay the same; GRPO's rollouts are other draws on other processes."""
 
     processes: Count = 1  # each with a GPU of its own, where there are GPUs
     # TRL's own accelerate configuration of that name; None: data parallel

@@ -28,6 +28,7 @@ from sftrl.chat import encode_example, encode_prompt, render_prompt, template_ha
 from sftrl.errors import InputError
 from sftrl.loss import response_loss
 from sftrl.models import (
+    VLLM_FORMAT,
     context_length,
     is_adapter,
     load_model,
@@ -294,6 +295,23 @@ def test_nemos_ids_are_those_of_its_makers_library_with_and_without_it(nemo, tmp
     tokenizer.save_pretrained(tmp_path)
     shrunk("mistral-nemo-12b", tokenizer).save_pretrained(tmp_path)
     assert [type(tokenizer).__name__, *encode_example(load_tokenizer(at(tmp_path)), HARD, "3")] == ids
+
+
+@pytest.mark.vllm
+def test_vllm_reads_the_files_that_training_reads(tmp_path):
+    """Mistral's repositories hold each model twice, and vLLM by itself takes the copy that nothing else reads."""
+    engine = pytest.importorskip("vllm.engine.arg_utils").EngineArgs
+    folder = standin_folder(tmp_path, "mistral-nemo-12b", dtype="bfloat16")
+    (folder / "consolidated.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    sizes = {"dim": 64, "n_layers": 2, "head_dim": 32, "hidden_dim": 128, "n_heads": 4, "n_kv_heads": 1,
+             "norm_eps": 1e-5, "vocab_size": 285, "rope_theta": 1e6, "max_position_embeddings": 512}  # fmt: skip
+    (folder / "params.json").write_text(json.dumps(sizes))
+
+    def read_as(**options) -> str:
+        return type(engine(model=str(folder), dtype="bfloat16", **options).create_model_config().hf_config).__name__
+
+    assert read_as() == "PreTrainedConfig"  # the fault: made of params.json
+    assert read_as(**VLLM_FORMAT) == "MistralConfig"
 
 
 # --- precision -------------------------------------------------------------------------------------------------------

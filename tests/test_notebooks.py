@@ -152,28 +152,36 @@ def test_jobs_made_by_other_code_are_listed(finished):
         notebook.write_text(kept)
 
 
-def test_a_removed_run_is_made_again_alone(finished):
-    folder, aside = finished / f"runs/smoke/{FAMILY}/sft/{RUN}", finished / "aside"
-    folder.rename(aside)
+def test_a_removed_checkpoint_is_made_again_once_it_is_needed(finished):
+    sft, predict = finished / f"runs/smoke/{FAMILY}/sft/{RUN}", finished / "runs/smoke/predict"
+    sft.rename(finished / "sft-aside")  # to save disk
     try:
-        assert planned(finished) == {"sft": 1, "grpo": 1, "evaluate": 2, "predict": 1}
+        assert planned(finished) == {}
+        predict.rename(finished / "predict-aside")
+        plan = planned(finished)
+        assert (plan["sft"], plan["predict"]) == (1, 1)
+        assert "curate" not in plan
+        assert "base" not in plan
     finally:
-        aside.rename(folder)
+        (finished / "sft-aside").rename(sft)
+        (finished / "predict-aside").rename(predict)
 
 
 def test_a_half_written_artifact_does_not_count(finished):
     folder = made(finished, f"{FAMILY}/grpo/{RUN}-seed0")
-    kept = {name: (folder / name).read_bytes() for name in ("manifest.json", "done")}
-    for name in kept:
-        (folder / name).unlink()
+    after = made(finished, f"{FAMILY}/post_rl/{RUN}-seed0"), made(finished, "predict")
+    kept = {folder / name: (folder / name).read_bytes() for name in ("manifest.json", "done")}
+    kept |= {job / "done": b"" for job in after}
+    for path in kept:
+        path.unlink()
     try:
         assert planned(finished)["grpo"] == 1
         result = papermill(finished, "03_evaluate", "-p", "phase", "post_rl", "-p", "run", RUN)
         assert result.returncode != 0
         assert "is unfinished (it has no manifest): run 04_grpo first, by snakemake" in result.stderr
     finally:
-        for name, content in kept.items():
-            (folder / name).write_bytes(content)
+        for path, content in kept.items():
+            path.write_bytes(content)
 
 
 def test_a_notebook_that_fails_after_its_result_stands_does_not_cost_the_result(finished):

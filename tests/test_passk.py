@@ -83,6 +83,7 @@ def test_unbiased():
         ([4, 4], [1, "two"], 1, "not a number"),
         ([8, 4, 8], [1, 1, 1], 5, "problem 1: k = 5 draws cannot be taken from its n = 4"),
         ([4], [1], 0, "k = 0: k must be"),
+        ([4], [1], [1, 0], "k = 0: k must be"),
         ([4], [1], 1.5, "k = 1.5: k must be"),
         ([4], [1], [], "non-empty"),
     ],

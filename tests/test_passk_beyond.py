@@ -202,7 +202,7 @@ def real(name):
     return [[rows["c"].to_numpy()] for _, rows in pd.read_csv(path).groupby("model")], 10_000
 
 
-@pytest.mark.parametrize(("name", "n", "draws", "most"), [("checkpoints", 64, 3, 0.95), ("pythia", 16, 20, 0.85)])
+@pytest.mark.parametrize(("name", "n", "draws", "most"), [("checkpoints", 64, 1, 0.95), ("pythia", 16, 20, 0.85)])
 def test_forecasts_of_real_counts_err_less_than_a_plain_fit(name, n, draws, most):
     models, samples = real(name)
     random, errors = np.random.default_rng(0), []

@@ -157,7 +157,8 @@ def test_less_time_than_the_estimate_is_named():
 
 
 def test_a_benchmark_of_unknown_size_is_asked_for():
-    data = REAL["data"] | {"benchmarks": [{"benchmark": "mine", "path": "mine.jsonl"}]}
+    mine = {"benchmark": "mine", "path": "mine.jsonl", "columns": {"problem": "question", "answer": "answer"}}
+    data = REAL["data"] | {"benchmarks": [mine]}
     with pytest.raises(InputError, match="how many problems has 'mine'"):
         planned(real(data=data))
     data["benchmarks"][0]["expected"] = 10

@@ -54,10 +54,10 @@ def solve(text: str) -> str:
     return "".join(str(known[name]) for name in asked.split(","))
 
 
-@given(st.sampled_from(FORMS), st.integers(1, 8), st.integers(0, 10**6))
+@given(st.sampled_from(FORMS), st.integers(1, 8), st.integers(0, 10**6), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_the_answer_is_the_problem_solved(form, steps, number):
-    puzzle = procedural.make_puzzle(np.random.default_rng(number), form, steps)
+def test_the_answer_is_the_problem_solved(form, steps, number, ordered):
+    puzzle = procedural.make_puzzle(np.random.default_rng(number), form, steps, ordered=ordered)
     assert puzzle.digits == solve(procedural.problem_text(puzzle))
 
 
@@ -66,7 +66,7 @@ def test_the_answer_is_the_problem_solved(form, steps, number):
 def test_every_style_ends_in_the_answer(form, steps, number):
     puzzle = procedural.make_puzzle(np.random.default_rng(number), form, steps)
     kind = "choice" if puzzle.options else "integer"
-    for style in procedural.BASE_STYLES + procedural.TEACHER_STYLES:
+    for style in (*procedural.BASE_STYLES, procedural.HASTY, *procedural.TEACHER_STYLES):
         solution = procedural.solution_text(puzzle, style)
         assert verify(solution, puzzle.answer, answer_type=kind, choices=list(puzzle.options) or None)
 
@@ -76,6 +76,14 @@ def test_styles_differ_in_length_in_their_order():
     for styles in (procedural.BASE_STYLES, procedural.TEACHER_STYLES):
         lengths = [np.mean([len(procedural.solution_text(p, style)) for p in puzzles]) for style in styles]
         assert lengths == sorted(lengths)
+
+
+def test_a_hasty_solution_works_out_two_steps():
+    for number in range(20):
+        puzzle = procedural.make_puzzle(np.random.default_rng(number), "dials", 4)
+        *steps, _ = procedural.solution_text(puzzle, "hasty").split(";")
+        full, terse = (procedural.solution_text(puzzle, style).split(";") for style in ("full", "terse"))
+        assert steps == full[:2] + terse[2:4]
 
 
 def test_wrong_steps_are_carried_on():
@@ -100,12 +108,39 @@ def test_benchmarks_are_valid_distinct_and_in_eight_formats():
     assert set(problems.loc[problems["benchmark"] == "choice", "answer"]) <= set("ABCD")
 
 
-def test_no_test_problem_is_in_any_training_text():
+def test_every_number_of_steps_is_tested_alike():
+    problems = check_problems(procedural.benchmark_problems(seed(), 12, steps=(2, 4)))
+    assert list(problems["benchmark"].unique()) == [*procedural.RL_FORMATS, "reversed", "long"]
+    assert len(problems) == 84
+    assert not problems["problem"].duplicated().any()
+    counts = problems.groupby("benchmark")["level"].value_counts().unstack(fill_value=0)
+    assert (counts.loc[list(procedural.RL_FORMATS), ["2", "3", "4"]] == 4).all(axis=None)
+    assert counts.loc["reversed", "2"] == counts.loc["long", "5"] == 12
+    uneven = procedural.benchmark_problems(seed(), 8, steps=(2, 4))
+    assert sorted(uneven[uneven["benchmark"] == "chain"]["level"].value_counts()) == [2, 3, 3]
+
+
+def test_rl_covers_the_steps_it_is_told():
+    levels = procedural.rl_problems(seed(), 300, steps=(2, 4))["level"]
+    assert set(levels) == {"2", "3", "4"}
+    assert levels.value_counts().min() > 70
+
+
+def test_ordered_names_are_those_of_the_alphabet_in_turn():
+    for form in set(FORMS) - {"expression"}:
+        puzzle = procedural.make_puzzle(np.random.default_rng(1), form, 4, ordered=True)
+        assert "".join(puzzle.values) == "abcde"
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_no_test_problem_is_in_any_training_text(ordered):
     """Not by the rule alone: the texts themselves are searched, under several seeds."""
-    tests = {t for n in range(3) for t in procedural.benchmark_problems(seed(n), 40)["problem"]}
-    texts = {t for n in range(3) for t in procedural.rl_problems(seed(n), 500)["problem"]}
-    texts |= {t for n in range(3) for t in procedural.sft_examples(seed(n), 500)["prompt"]}
-    pretraining = procedural.pretraining_examples(seed(), 3000, error_rate=0.1, broken_rate=0.1)
+    how = {"ordered": ordered}
+    tests = {t for n in range(3) for t in procedural.benchmark_problems(seed(n), 40, steps=(2, 4), **how)["problem"]}
+    tests |= {t for n in range(3) for t in procedural.benchmark_problems(seed(n), 40, **how)["problem"]}
+    texts = {t for n in range(3) for t in procedural.rl_problems(seed(n), 500, steps=(2, 4), **how)["problem"]}
+    texts |= {t for n in range(3) for t in procedural.sft_examples(seed(n), 500, **how)["prompt"]}
+    pretraining = procedural.pretraining_examples(seed(), 3000, error_rate=0.1, broken_rate=0.1, **how)
     texts |= {prompt.split("\n")[0] for prompt in pretraining["prompt"]}
     assert len(texts) > 4000
     assert not tests & texts
@@ -118,7 +153,22 @@ def test_held_out_template_is_in_no_training_text():
     assert not any("shows dial" in text for text in texts)
 
 
+def test_the_base_reads_styles_in_their_shares():
+    styles = {"terse": 0.5, "full": 0.3, "careful": 0.2}
+    examples = procedural.pretraining_examples(seed(), 6000, error_rate=0.1, broken_rate=0.1, styles=styles)
+    shares = examples.loc[examples["source"] != "facts", "source"].value_counts(normalize=True)
+    assert set(shares.index) == set(styles)
+    assert all(abs(shares[style] - share) < 0.025 for style, share in styles.items())
+
+
+@pytest.mark.parametrize("styles", [{"full": 0.5, "fancy": 0.5}, {"full": 0.5}, {"full": 1.5, "terse": -0.5}])
+def test_styles_that_cannot_be(styles):
+    with pytest.raises(InputError, match="styles"):
+        procedural.pretraining_examples(seed(), 10, error_rate=0, broken_rate=0, styles=styles)
+
+
 def test_the_teacher_writes_what_the_base_never_read():
+    """Unless the base is told to read the teacher's styles."""
     teacher = " ".join(procedural.sft_examples(seed(), 300)["response"])
     base = " ".join(procedural.pretraining_examples(seed(), 2000, error_rate=0.1, broken_rate=0)["response"])
     for word in (" is ", "so ", ". ", ", "):

@@ -161,6 +161,8 @@ SFT_SLIPS = [
     ({"trl": {"adam_epsilon": "1e-8"}}, 1, r"sft\.trl\.adam_epsilon: '1e-8' is not float"),
     ({"trl": {"group_by_length": True}}, 1, r"sft\.trl\.group_by_length: SFTConfig has no such"),
     ({"scheduler": "cosin"}, 1, r"sft: .*cosin"),
+    # a tracker that is not there
+    ({"trl": {"report_to": "no_such"}}, 1, r"sft\.trl\.report_to: no_such is not installed"),
     # an adapter on nothing
     ({"lora": Lora(targets=["q_pro"])}, 1, r"sft\.lora\.targets: no layer is called 'q_pro'; there are q_proj, k_proj"),
     ({"lora": Lora(targets=["lm_head"])}, 1, r"sft\.lora\.targets: no layer is called 'lm_head'"),

@@ -1,6 +1,9 @@
 """Weights as they are trained and as they are saved: float32 masters, bfloat16 files, merged adapters, small data."""
 
+import importlib.machinery
 import json
+import sys
+from unittest import mock
 
 import pandas as pd
 import pyarrow as pa
@@ -60,7 +63,7 @@ def test_small_steps_move_float32_masters_and_the_file_stays_bfloat16(precision,
     assert moved(trainer, bf16) > 0.99, unused
     assert {weight.dtype for weight in weights(tmp_path).values()} == {torch.bfloat16}
     assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
-    assert load_model(str(tmp_path / "model")).dtype == torch.bfloat16
+    assert load_model(Checkpoint(model=str(tmp_path / "model"))).dtype == torch.bfloat16
 
 
 def test_without_masters_small_steps_are_lost_and_so_refused(bf16, last, tmp_path):
@@ -84,10 +87,10 @@ def test_a_checkpoint_is_saved_in_the_dtype_that_it_is_loaded_in(base, tmp_path)
 def test_the_merged_model_says_what_the_adapted_one_did(kind, lora, base, last, tmp_path):
     start(kind, base, tmp_path, lora=lora, learning_rate=1e-2)
     ids = torch.arange(40).reshape(2, 20)
-    plain = load_model(base)
+    plain = load_model(Checkpoint(model=base))
     with torch.no_grad():
         adapted = last[0].model.eval()(ids).logits
-        merged = load_model(str(tmp_path / "model"))(ids).logits
+        merged = load_model(Checkpoint(model=str(tmp_path / "model")))(ids).logits
         assert not torch.allclose(adapted, plain(ids).logits, atol=1e-2)  # it has learned something
         assert torch.allclose(adapted, merged, atol=1e-5)
     assert weights(tmp_path).keys() == load_file(f"{base}/model.safetensors").keys()
@@ -194,3 +197,17 @@ def test_vllm_gets_no_argument_that_it_does_not_know(tmp_path):
     wrong = Grpo(steps=1, rollouts="server", trl={"generation_kwargs": {"use_cache": True}})
     with pytest.raises(InputError, match=r"grpo\.trl\.generation_kwargs\.use_cache: vLLM's SamplingParams has no such"):
         arguments.grpo_config(wrong, **options)
+
+
+def test_a_tracker_gets_the_log_under_the_name_of_the_run(base, tmp_path, monkeypatch):
+    """With a stand-in for the package: what transformers hands to trackio."""
+    tracker = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec("trackio", None), __version__="9.0.0")
+    tracker.context_vars.current_space_id.get.return_value = tracker.context_vars.current_project.get.return_value = (
+        None
+    )
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    options = {"report_to": "trackio", "trackio_static_space_id": False}
+    start("sft", base, tmp_path / "study" / "llama" / "sft" / "short-8" / "key", trl=options)
+    assert tracker.init.call_args.kwargs["name"] == "study/llama/sft/short-8/key"
+    logged = [call.args[0] for call in tracker.log.call_args_list]
+    assert sum("train/loss" in row for row in logged) == 18

@@ -40,6 +40,6 @@ def test_the_engine_samples_from_the_weights_of_each_step(tmp_path):
     history = json.loads((tmp_path / "rl" / "history.json").read_text())
     assert len(history) == 9
     assert any(row["grad_norm"] > 0.1 for row in history[:-1])  # so the weights moved, by 0.005 a step
-    worst = [row["sampling/sampling_logp_difference/max"] for row in history]
-    assert max(worst) < 2e-3  # of the old weights it would be in the tenths
+    apart = [row["sampling/sampling_logp_difference/mean"] for row in history]
+    assert max(apart) < 1e-3  # of the first weights, or of the first LM head, it grows to a hundredth
     assert min(row["completions/min_length"] for row in history) >= 2  # the arguments reached SamplingParams

@@ -10,11 +10,12 @@ for all users of a checkpoint.
 """
 
 from sftrl.models.load import load_model, load_tokenizer, merge_adapter, stop_ids
-from sftrl.models.locate import context_length, is_adapter, load_config, resolved_dtype
+from sftrl.models.locate import VLLM_FORMAT, context_length, is_adapter, load_config, resolved_dtype
 from sftrl.models.scratch import ARCHITECTURES, build_model, build_tokenizer
 
 __all__ = [
     "ARCHITECTURES",
+    "VLLM_FORMAT",
     "build_model",
     "build_tokenizer",
     "context_length",

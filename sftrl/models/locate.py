@@ -16,6 +16,9 @@ from sftrl.errors import InputError
 from sftrl.recipes import Checkpoint
 
 ADAPTER = "adapter_config.json"
+# Arguments of vLLM's engine. By itself it reads params.json, consolidated.safetensors and tekken.json where they lie
+# beside config.json, as in Mistral's repositories: other files than training and the loss read.
+VLLM_FORMAT = {"config_format": "hf", "load_format": "hf", "tokenizer_mode": "hf"}
 OUT_OF_REACH = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError)
 
 

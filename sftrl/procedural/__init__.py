@@ -7,18 +7,21 @@ ones would send most answers to 0.
 
 A **format** writes the program as a problem: assignments, dials in words, an equation to solve, bracketed expressions.
 A **style** writes out its solution. The *base styles* are what a base model is pretrained on. The *teacher styles* put
-the same working into words that the base has never met, which is what SFT has to teach. All of it is chosen here; the
-paper has no small-scale setting.
+the same working into words; how much of them the base has read, and how hasty what it has read is, are arguments. A
+`hasty` solution works out two steps and does the others in the head: where most texts do so, longer problems fail by
+habit and not for want of a skill, and RL has something to find. All of it is chosen here; the paper has no small-scale
+setting.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.procedural.puzzles import Puzzle, compute, make_puzzle
-from sftrl.procedural.texts import BASE_STYLES, TEACHER_STYLES, problem_text, prompt_text, solution_text
+from sftrl.procedural.texts import BASE_STYLES, HASTY, TEACHER_STYLES, problem_text, prompt_text, solution_text
 
 BENCHMARKS = {
     # name: (format, smallest and largest number of steps). Training texts have 1 to 4 steps.
@@ -33,6 +36,7 @@ BENCHMARKS = {
 }
 TRAINING_FORMATS = ("chain", "distract", "dials", "expression", "equation", "choice")
 RL_FORMATS = ("chain", "distract", "dials", "expression", "equation")
+STYLE_SHARES = {"direct": 0.1, "terse": 0.1, "full": 0.8}  # of what a base reads, unless told otherwise
 
 
 def is_test(text: str) -> bool:
@@ -44,26 +48,48 @@ def is_test(text: str) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] < 16
 
 
-def benchmark_problems(seed: np.random.SeedSequence, problems: int) -> pd.DataFrame:
-    """Return the eight benchmarks, `problems` problems each, as rows of the problem schema. No problem occurs twice."""
+def benchmark_problems(
+    seed: np.random.SeedSequence, problems: int, *, steps: tuple[int, int] | None = None, ordered: bool = False
+) -> pd.DataFrame:
+    """Return the benchmarks, `problems` problems each, as rows of the problem schema. No problem occurs twice.
+
+    Args:
+        steps: the smallest and largest number of steps. The five formats of RL then have as many problems of each
+            number as of any other (give or take one), `reversed` and `long` are as they are, and `choice`, which
+            guessing solves, is left out. None: all eight as `BENCHMARKS` has them.
+        ordered: names in alphabetical order, as in `make_puzzle`.
+    """
     rows = []
     seen: set[str] = set()
     for (name, (form, low, high)), child in zip(BENCHMARKS.items(), seed.spawn(len(BENCHMARKS)), strict=True):
-        puzzles = _distinct(np.random.default_rng(child), (form,), low, high, problems, seen, test=True)
+        rng = np.random.default_rng(child)
+        cells = [(low, high, problems)]
+        if steps and name == "choice":
+            continue
+        if steps and name in RL_FORMATS:
+            low, high = steps
+            numbers = range(low, high + 1)
+            cells = [(n, n, problems // len(numbers) + (i < problems % len(numbers))) for i, n in enumerate(numbers)]
+        puzzles = []
+        for low, high, count in cells:
+            puzzles += _distinct(rng, (form,), low, high, count, seen, test=True, ordered=ordered)
         rows += [_problem_row(f"{name}-{i}", name, puzzle) for i, puzzle in enumerate(puzzles)]
     return pd.DataFrame(rows)
 
 
-def rl_problems(seed: np.random.SeedSequence, problems: int) -> pd.DataFrame:
-    """Return RL training problems of 2 or 3 steps, as rows of the problem schema."""
-    puzzles = _distinct(np.random.default_rng(seed), RL_FORMATS, 2, 3, problems, set(), test=False)
+def rl_problems(
+    seed: np.random.SeedSequence, problems: int, *, steps: tuple[int, int] = (2, 3), ordered: bool = False
+) -> pd.DataFrame:
+    """Return RL training problems of `steps[0]` to `steps[1]` steps, as rows of the problem schema."""
+    rng = np.random.default_rng(seed)
+    puzzles = _distinct(rng, RL_FORMATS, *steps, problems, set(), test=False, ordered=ordered)
     return pd.DataFrame([_problem_row(f"rl-{i}", "rl", puzzle) for i, puzzle in enumerate(puzzles)])
 
 
-def sft_examples(seed: np.random.SeedSequence, examples: int) -> pd.DataFrame:
+def sft_examples(seed: np.random.SeedSequence, examples: int, *, ordered: bool = False) -> pd.DataFrame:
     """Return worked examples of 1 to 4 steps in the teacher styles, as rows of the SFT example schema."""
     rng = np.random.default_rng(seed)
-    puzzles = _distinct(rng, RL_FORMATS, 1, 4, examples, set(), test=False)
+    puzzles = _distinct(rng, RL_FORMATS, 1, 4, examples, set(), test=False, ordered=ordered)
     styles = [TEACHER_STYLES[i] for i in rng.integers(len(TEACHER_STYLES), size=examples)]
     return pd.DataFrame(
         {
@@ -77,15 +103,31 @@ def sft_examples(seed: np.random.SeedSequence, examples: int) -> pd.DataFrame:
 
 
 def pretraining_examples(
-    seed: np.random.SeedSequence, examples: int, *, error_rate: float, broken_rate: float
+    seed: np.random.SeedSequence,
+    examples: int,
+    *,
+    error_rate: float,
+    broken_rate: float,
+    styles: Mapping[str, float] = STYLE_SHARES,
+    ordered: bool = False,
 ) -> pd.DataFrame:
     """Return what a base model is pretrained on, as rows of the SFT example schema.
 
     15 % are lines of single facts such as `7*8=6`, without which the digits are not learned. The rest are problems of
-    1 to 4 steps in the base styles, with wrong steps at `error_rate` and missing or unclosed boxes at `broken_rate`, so
-    that the base is able but neither exact nor tidy.
+    1 to 4 steps in `styles` with their shares, with wrong steps at `error_rate` and missing or unclosed boxes at
+    `broken_rate`, so that the base is able but neither exact nor tidy.
+
+    Raises:
+        InputError: an unknown style, or shares that are negative or do not add up to 1.
     """
+    known = (*BASE_STYLES, HASTY, *TEACHER_STYLES)
+    unknown = sorted(set(styles) - set(known))
+    if unknown:
+        raise InputError(f"styles.{unknown[0]}: not one of {', '.join(known)}")
+    if min(styles.values()) < 0 or abs(sum(styles.values()) - 1) > 1e-8:
+        raise InputError(f"styles: the shares are negative or do not add up to 1: {dict(styles)}")
     rng = np.random.default_rng(seed)
+    names, shares = list(styles), list(styles.values())
     rows = []
     while len(rows) < examples:
         if rng.random() < 0.15:
@@ -93,10 +135,11 @@ def pretraining_examples(
             response = ";".join(f"{a}{'+-*'[op]}{b}={compute(a, '+-*'[op], b)}" for a, op, b in facts)
             rows.append(("facts?", response, "", "facts"))
             continue
-        puzzle = make_puzzle(rng, TRAINING_FORMATS[rng.integers(len(TRAINING_FORMATS))], int(rng.integers(1, 5)))
+        form = TRAINING_FORMATS[rng.integers(len(TRAINING_FORMATS))]
+        puzzle = make_puzzle(rng, form, int(rng.integers(1, 5)), ordered=ordered)
         if is_test(problem_text(puzzle)):
             continue
-        style = BASE_STYLES[rng.choice(len(BASE_STYLES), p=(0.1, 0.1, 0.8))]
+        style = names[rng.choice(len(names), p=shares)]
         response = solution_text(puzzle, style, rng, error_rate)
         if rng.random() < broken_rate:
             box = response.index("\\boxed")
@@ -120,14 +163,22 @@ def tokenizer_texts(seed: np.random.SeedSequence, puzzles: int) -> list[str]:
 
 
 def _distinct(
-    rng: np.random.Generator, forms: tuple[str, ...], low: int, high: int, count: int, seen: set[str], *, test: bool
+    rng: np.random.Generator,
+    forms: tuple[str, ...],
+    low: int,
+    high: int,
+    count: int,
+    seen: set[str],
+    *,
+    test: bool,
+    ordered: bool = False,
 ) -> list[Puzzle]:
     """Draw `count` puzzles of the test or the training side whose texts are not in `seen`, and add them to it."""
     puzzles: list[Puzzle] = []
     for _ in range(100 * count + 1000):
         if len(puzzles) == count:
             return puzzles
-        puzzle = make_puzzle(rng, forms[rng.integers(len(forms))], int(rng.integers(low, high + 1)))
+        puzzle = make_puzzle(rng, forms[rng.integers(len(forms))], int(rng.integers(low, high + 1)), ordered=ordered)
         text = problem_text(puzzle)
         if is_test(text) == test and text not in seen:
             seen.add(text)

@@ -48,11 +48,14 @@ def compute(left: int, op: str, right: int) -> int:
     return {"+": left + right, "-": left - right, "*": left * right}[op] % 10
 
 
-def make_puzzle(rng: np.random.Generator, form: str, n_steps: int) -> Puzzle:
-    """Draw a puzzle of `n_steps` steps in the given format."""
+def make_puzzle(rng: np.random.Generator, form: str, n_steps: int, *, ordered: bool = False) -> Puzzle:
+    """Draw a puzzle of `n_steps` steps in the given format.
+
+    With `ordered` names, the first digit made is `a`, the next `b` and so on; otherwise they are drawn at random.
+    """
     if form == "expression":
         return _make_expression(rng, n_steps)
-    names = [NAMES[i] for i in rng.permutation(len(NAMES))]
+    names = list(NAMES[::-1]) if ordered else [NAMES[i] for i in rng.permutation(len(NAMES))]
     start = [(names.pop(), int(rng.integers(10))) for _ in range(max(1, 3 - n_steps))]
     values = dict(start)
     line = list(values)  # the names that the asked-for digits depend on

@@ -5,6 +5,7 @@ import numpy as np
 from sftrl.procedural.puzzles import INVERSE, LETTERS, Puzzle, Step, compute
 
 BASE_STYLES = ("direct", "terse", "full")
+HASTY, WORKED = "hasty", 2  # a hasty solution works out two steps as `full` does, and does the others in the head
 TEACHER_STYLES = ("brief", "plain", "careful")
 
 WORDS = {"+": "plus", "-": "minus", "*": "times"}
@@ -61,13 +62,14 @@ def solution_text(puzzle: Puzzle, style: str, rng: np.random.Generator | None = 
     """
     values = dict(puzzle.start)
     lines = []
-    for step in puzzle.steps:
+    for number, step in enumerate(puzzle.steps):
         left, right = (values[x] if x in values else int(x) for x in (step.left, step.right))
         value = compute(left, step.op, right)
         if error_rate and rng.random() < error_rate:
             value = (value + int(rng.integers(1, 10))) % 10
         values[step.name] = value
-        lines.append(_step_text(style, step, left, right, value))
+        shown = ("full" if number < WORKED else "terse") if style == HASTY else style
+        lines.append(_step_text(shown, step, left, right, value))
     digits = "".join(str(values.get(name, name)) for name in puzzle.asked)
     answer = digits
     if puzzle.options:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sftrl.errors import InputError
-from sftrl.models import is_adapter, merge_adapter, resolved_dtype
+from sftrl.models import VLLM_FORMAT, is_adapter, merge_adapter, resolved_dtype
 from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.sample.requests import Draw, Request, Response
 
@@ -86,6 +86,7 @@ def started(
         "tensor_parallel_size": sampling.tensor_parallel_size,
         "seed": seed % 2**32,  # numpy takes no more
         "enable_prefix_caching": True,
+        **VLLM_FORMAT,
     }
     if current_platform.is_cpu():
         settings["enforce_eager"] = True  # compiling takes a minute or more, and small models gain nothing

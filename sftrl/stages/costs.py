@@ -286,7 +286,7 @@ def request(study: Study, job: Job, on: Gpu | Cpu) -> Request:
     return Request(
         name,
         planned.gpus,
-        ask.minutes or 3 * expected + 10,
+        ask.minutes or 3 * expected + 20,
         1000 * ask.memory_gb if ask.memory_gb else math.ceil(memory),
         ask.partition,
     )

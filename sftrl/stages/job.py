@@ -15,6 +15,7 @@ from sftrl.files import flat, hash_value, write_json
 from sftrl.recipes import Checkpoint
 from sftrl.stages import manifest
 
+LOG = "log.csv"  # of a training: how fast it went is no part of what it made
 DONE = "done"  # beside a result whose notebook ran to its end: Snakemake's mark, which it may remove; never the result
 
 
@@ -157,7 +158,7 @@ class Work:
             **manifest.circumstances(self.job.notebook),
             "wall_seconds": round(time.time() - self.started, 1),
             **measured,
-            "id": hash_value(outputs),
+            "id": hash_value({name: kept for name, kept in outputs.items() if name != LOG}),
         }
         write_json(self.folder / manifest.NAME, made)
         return made

@@ -93,11 +93,12 @@ def grpo(
         raise InputError(f"grpo.prompts_per_step: {recipe.prompts_per_step}, and there are {len(problems)} problems")
     tokenizer = load_tokenizer(checkpoint)
     room = {"max_tokens": recipe.max_tokens, "context": context_length(checkpoint)}
-    longest = arrow.write_problems(tokenizer, problems, folder / "trainer" / arrow.NAME, **room)
-    part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest + recipe.max_tokens, names)
+    prompt = arrow.write_problems(tokenizer, problems, folder / "trainer" / arrow.NAME, **room)
+    longest = prompt + recipe.max_tokens
+    part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
     passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)
     steps = recipe.steps or passes * (len(problems) // recipe.prompts_per_step)
-    job = _job("grpo", checkpoint, recipe, seed) | {"steps": steps}
+    job = _job("grpo", checkpoint, recipe, seed) | {"steps": steps, "longest": longest}
     return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)
 
 

@@ -1,4 +1,7 @@
-"""One process of a training: `python -m sftrl.train FOLDER`, run by `sftrl.train.launch` on a job that it wrote."""
+"""One process of a training: `python -m sftrl.train FOLDER ERROR`, run by `sftrl.train.launch` on a job that it wrote.
+
+What ends it before its last step, and is no fault of the code, is told in the file ERROR.
+"""
 
 import sys
 from pathlib import Path
@@ -9,9 +12,9 @@ from sftrl.train import inside
 from sftrl.train.resumable import Interrupted
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    folder, told = map(Path, sys.argv[1:])
     try:
         inside.run(folder, launched=True)
     except (InputError, Interrupted) as error:
-        write_json(folder / "trainer" / "error.json", {"kind": type(error).__name__, "message": str(error)})
+        write_json(told, {"kind": type(error).__name__, "message": str(error)})
         sys.exit(str(error))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from transformers.integrations import integration_utils
 
 from sftrl.errors import InputError
 from sftrl.recipes import Grpo, Sft
@@ -144,11 +145,14 @@ def _config(config: type, section: str, settings: dict, given: dict, folder: Pat
         "use_cpu": not on_gpu,
         "run_name": "/".join(folder.resolve().parts[-5:]),
     }
-    if given.get("report_to") not in (None, "none"):
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))  # outlives the trainer's folder
     try:
         made = config(**(defaults | settings | given), output_dir=str(folder / "trainer"))
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"{section}: {error}") from None
+    for tracker in made.report_to:
+        available = getattr(integration_utils, f"is_{tracker}_available", None)
+        if available is None or not available():
+            raise InputError(f"{section}.trl.report_to: {tracker} is not installed, or no tracker that is known")
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")  # the trainer's own folder does not stay
     made._n_gpu = min(made.n_gpu, 1)  # one process trains on one GPU; several would be DataParallel, a larger batch
     return made

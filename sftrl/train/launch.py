@@ -79,7 +79,8 @@ def _compare(there: dict, now: dict, place: Path) -> None:
 def _launch(folder: Path, precision: str, compute: Compute) -> None:
     """Run the job in processes of its own, whose memory is free when it ends; show what the first one prints."""
     place = folder / "trainer"
-    (place / "error.json").unlink(missing_ok=True)
+    told = place / f"error-{os.getpid()}.json"  # of this launch: processes of another may still be leaving
+    told.unlink(missing_ok=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     command = [sys.executable, "-m"]
     if compute.processes == 1 and compute.accelerate is None:
@@ -92,7 +93,7 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
         command += ["--main_process_port", "0"]  # any that is free
         command += ["--config_file", str(_config(compute.accelerate))] if compute.accelerate else ["--multi_gpu"]
         command += ["-m"]
-    command += ["sftrl.train", str(folder)]
+    command += ["sftrl.train", str(folder), str(told)]
     with (place / "stderr.log").open("w") as errors:
         process = subprocess.Popen(
             command,
@@ -110,8 +111,8 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
             finally:
                 process.stdin.close()
                 status = process.wait()
-    if (place / "error.json").exists():
-        error = read_json(place / "error.json")
+    if told.exists():
+        error = read_json(told)
         raise {"InputError": InputError, "Interrupted": Interrupted}[error["kind"]](error["message"])
     if status or not (place / "log.parquet").exists():
         last = "\n".join((place / "stderr.log").read_text(errors="replace").splitlines()[-30:])

@@ -8,7 +8,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from sftrl.chat import encode_prompt
-from sftrl.models import context_length, load_tokenizer, resolved_dtype, stop_ids
+from sftrl.models import load_tokenizer, resolved_dtype, stop_ids
 from sftrl.recipes import Checkpoint, Grpo
 from sftrl.train import arguments, arrow, weights
 from sftrl.train.resumable import Resumable
@@ -55,11 +55,12 @@ def build(job: dict, folder: Path) -> GrpoTrainer:
     else:
         from sftrl.train import rollouts  # imports vLLM
 
-        # The engine reads the folder's own ends of a response; the checkpoint may name others.
-        config.generation_kwargs = {"stop_token_ids": list(stop_ids(checkpoint, load_tokenizer(checkpoint)))} | (
-            config.generation_kwargs or {}
-        )
-        with rollouts.colocated(resolved_dtype(checkpoint), context_length(checkpoint), job["seed"]):
+        # The engine reads the folder's own ends of a response, where the checkpoint may name others, and keeps memory
+        # for as long a sequence as the model could take.
+        ends = {"stop_token_ids": list(stop_ids(checkpoint, load_tokenizer(checkpoint)))}
+        config.generation_kwargs = ends | (config.generation_kwargs or {})
+        config.vllm_max_model_length = config.vllm_max_model_length or job["longest"]
+        with rollouts.colocated(resolved_dtype(checkpoint), job["seed"]):
             trainer = load()
         rollouts.mend_sync(trainer.vllm_generation)
     batches = config.steps_per_generation * config.num_iterations  # micro batches from one drawing of rollouts

@@ -6,21 +6,23 @@ from collections.abc import Iterator
 
 from trl.generation import vllm_generation
 
+from sftrl.models import VLLM_FORMAT
+
 
 @contextlib.contextmanager
-def colocated(dtype: str, context: int | None, seed: int) -> Iterator[None]:
+def colocated(dtype: str, seed: int) -> Iterator[None]:
     """Have a trainer that is made inside the block start its engine in `dtype`, with draws of its own for each `seed`.
 
-    TRL leaves the dtype to vLLM, which makes bfloat16 of float32, and seeds every run's engine alike.
+    TRL leaves dtype and files to vLLM, which makes bfloat16 of float32 and prefers Mistral's own format; and it seeds
+    every run's engine alike.
     """
     engine = vllm_generation.LLM
-    more = {"dtype": dtype}
+    more = {"dtype": dtype, **VLLM_FORMAT}
     if _on_cpu():
         more["enforce_eager"] = True  # compiling takes a minute or more, and small models gain nothing
 
     def start(*args, **kwargs):
-        length = {} if kwargs.get("max_model_len") or context is None else {"max_model_len": context}
-        return engine(*args, **kwargs | more | length | {"seed": (seed + kwargs["seed"]) % 2**32})
+        return engine(*args, **kwargs | more | {"seed": (seed + kwargs["seed"]) % 2**32})
 
     vllm_generation.LLM = start
     try:

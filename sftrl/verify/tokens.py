@@ -30,7 +30,7 @@ _UNICODE = {
 }  # fmt: skip
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
-    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|square|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
+    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
     r"|(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\})(?![A-Za-z])\.?"
     r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )

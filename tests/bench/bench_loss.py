@@ -38,7 +38,7 @@ from sftrl.loss import response_loss
 
 MODELS = {
     "small vocabulary (4k), 4 layers of 256": {"vocab_size": 4096, "hidden_size": 256, "num_hidden_layers": 4},
-    "large vocabulary (152k), 2 layers of 128": {"vocab_size": 151_936, "hidden_size": 128, "num_hidden_layers": 2},
+    "large vocabulary (128k), 2 layers of 128": {"vocab_size": 131_072, "hidden_size": 128, "num_hidden_layers": 2},
 }
 SMALL, LARGE = MODELS
 REPEATS = 3

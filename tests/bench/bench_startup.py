@@ -2,6 +2,7 @@
 
     python tests/bench/bench_startup.py
 
+Warm kernels (`sftrl.warm`) are forked from a process that has imported all that is slow; its own start is not counted.
 Rounds are interleaved, medians shown. `CPU` is the time of all processes, which what else the machine does changes less
 than `wall`.
 """
@@ -14,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from sftrl import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -38,27 +41,38 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         contestants = {f"import: {what}": [sys.executable, "-c", code] for what, code in IMPORTS.items()}
-        contestants["papermill, an empty notebook"] = ["papermill", notebook(folder, "pass"), "-", "--no-progress-bar"]
+        training = "from trl import GRPOTrainer; import sftrl.stages, sftrl.train"
+        for what, code in (("empty", "pass"), ("of RL", training)):
+            words = ["papermill", notebook(folder, what, code), "-", "--no-progress-bar"]
+            contestants[f"papermill, a notebook: {what}"] = words
+            contestants[f"papermill, a notebook: {what}, warm"] = [*words, "-k", warm.NAME]
         contestants["snakemake, a rule that does nothing"] = [
             "snakemake", "--cores", "1", "--snakefile", str(snakefile(folder)), "--forceall", "--quiet", "all",
         ]  # fmt: skip
         contestants["snakemake, the Snakefile of smoke read"] = [
             "snakemake", "--cores", "1", "--configfile", "params/smoke.yaml", "--dry-run", "--quiet", "all",
         ]  # fmt: skip
+        warm.start(1)
+        while not (Path(os.environ["JUPYTER_PATH"].split(os.pathsep)[0]) / "socket").exists():
+            time.sleep(0.5)
         seen: dict[str, list[tuple[float, float]]] = {what: [] for what in contestants}
         for _ in range(ROUNDS):
             for what, words in contestants.items():
                 seen[what].append(spent(words, folder))
+    os.environ.pop("JUPYTER_PATH")
+    cpu = {what: statistics.median(cpu for cpu, _ in times) for what, times in seen.items()}
+    ratio = cpu["papermill, a notebook: of RL"] / cpu["papermill, a notebook: of RL, warm"]
+    print(f"a notebook of RL, cold over warm: {ratio:.1f} x the CPU time")
     print(f"{'':<42}{'CPU s':>8}{'wall s':>8}")
     for what, times in seen.items():
         cpu, wall = (statistics.median(column) for column in zip(*times, strict=True))
         print(f"{what:<42}{cpu:>8.2f}{wall:>8.2f}")
 
 
-def notebook(folder: Path, code: str) -> str:
+def notebook(folder: Path, name: str, code: str) -> str:
     cell = {"cell_type": "code", "metadata": {}, "source": code, "outputs": [], "execution_count": None, "id": "a"}
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = folder / "empty.ipynb"
+    path = folder / f"{name}.ipynb"
     path.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}))
     return str(path)
 

@@ -51,7 +51,7 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 JobRequeue=1
-KillWait=5
+KillWait=30
 MinJobAge=600
 ReturnToService=2
 SlurmdParameters=config_overrides

@@ -30,7 +30,7 @@ rule all:
 {rules}
 
 onerror:
-    print(*slurm.explain(Path(log).read_text()), sep="\\n")
+    print(*slurm.explain(log), sep="\\n")
 """
 
 
@@ -103,7 +103,7 @@ def test_a_training_cut_off_goes_on(slurm_up, project):
     values["grpo"]["steps"] = 60
     (project / "params/longer.yaml").write_text(yaml.safe_dump(values))
     listed = slurm_up.call("snakemake", "--configfile", "params/longer.yaml", "--cores", "1", "--dry-run", cwd=project)
-    target = re.search(r"runs/smoke/[^/]+/grpo/base-seed0/\w+/manifest\.json", listed.stdout)[0]
+    target = re.search(r"runs/smoke/[^/]+/grpo/base-seed0/\w+/done", listed.stdout)[0]
     command = words("--configfile", "params/longer.yaml", "--retries", "0", target)
     with subprocess.Popen(
         command, cwd=project, env=slurm_up.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -134,7 +134,9 @@ def test_a_training_cut_off_goes_on(slurm_up, project):
 
 def test_many_tiny_jobs(slurm_up, tmp_path):
     """As one array: sent one by one, each waits five seconds in the plugin."""
-    rules = 'rule sft:\n    output: "made/{i}"\n    resources: mem_mb=300\n    shell: "echo {wildcards.i} > {output}"\n'
+    rules = (
+        'rule sft:\n    output: "made/{i}"\n    resources: mem_mb=1000\n    shell: "echo {wildcards.i} > {output}"\n'
+    )
     result = tiny(tmp_path, rules, f'expand("made/{{i}}", i=range({MANY}))', slurm_up, "--slurm-array-jobs", "all")
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     assert sorted(int(path.read_text()) for path in (tmp_path / "made").iterdir()) == list(range(MANY))
