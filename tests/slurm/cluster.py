@@ -92,6 +92,9 @@ class Cluster:
         return self
 
     def __exit__(self, *_) -> None:
+        if len(self.daemons) == 3:  # a job outlives its daemons
+            self.call("scancel", "--me")
+            time.sleep(1)
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in reversed(self.daemons):

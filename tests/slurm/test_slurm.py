@@ -110,7 +110,7 @@ def test_a_training_cut_off_goes_on(slurm_up, project):
     ) as running:
         notebook = project / "runs/smoke/notebooks/04_grpo"
         try:
-            until = time.monotonic() + 300
+            until = time.monotonic() + 900
             while not any("step 1/60" in log.read_text() for log in notebook.rglob("base-seed0-*.log")):
                 assert time.monotonic() < until
                 assert running.poll() is None, running.stdout.read()[-3000:]
@@ -122,7 +122,7 @@ def test_a_training_cut_off_goes_on(slurm_up, project):
                 assert time.monotonic() < until
                 time.sleep(0.2)
             slurm_up.call("scontrol", "update", f"JobId={job}", "StartTime=now")
-            said, _ = running.communicate(timeout=600)
+            said, _ = running.communicate(timeout=900)
         finally:
             running.kill()
     assert running.returncode == 0, said[-3000:]
