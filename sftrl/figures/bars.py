@@ -156,11 +156,12 @@ def _scale_losses(panels: list[Axes]) -> None:
     drawn = np.concatenate([line.get_xdata() for axes in panels for line in axes.lines])
     drawn = drawn[np.isfinite(drawn)]
     low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.1, 1.0)
+    wide = 0 < WIDE * low < high
     for axes in panels:
-        if high > WIDE * low:
+        if wide:
             log_scale(axes)
             axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.45)  # room for the numbers
         else:
             axes.locator_params(axis="x", nbins=4)
             axes.set_xlim(0, 1.4 * high)
-    panels[-1].set_xlabel("loss, nats/token" + (" (log)" if high > WIDE * low else ""))
+    panels[-1].set_xlabel("loss, nats/token" + (" (log)" if wide else ""))

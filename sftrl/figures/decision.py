@@ -56,7 +56,7 @@ def _title(family: str, rows: pd.DataFrame) -> str:
     if not runs:
         return f"{family}: a ranking only, too few runs have been through RL"
     replayed = POST_RL in rows and rows[POST_RL].notna().all()
-    return f"{family}: {'replayed, each run' if replayed else 'each'} foretold from {runs} that went through RL"
+    return f"{family}: {'replayed, each run' if replayed else 'each'} predicted from {runs} that went through RL"
 
 
 def _colours(rows: pd.DataFrame) -> list[str]:
@@ -71,13 +71,13 @@ def _draw_foretold(axes: Axes, rows: pd.DataFrame) -> None:
         axes.plot(100 * rows[POST_RL], range(len(rows)), "D", mfc="white", mec="black", ms=4, zorder=3)
     right = axes.get_yaxis_transform()
     for x, title, values in (
-        (1.08, "chance\nbest", [f"{p:.0%}" for p in rows["p_best"]]),
-        (1.22, "expected\nregret", [f"{100 * r:.1f}" for r in rows["expected_regret"]]),
+        (1.06, "chance\nbest", [f"{p:.0%}" for p in rows["p_best"]]),
+        (1.17, "expected\nregret", [f"{100 * r:.1f}" for r in rows["expected_regret"]]),
     ):
         axes.text(x, -0.7, title, transform=right, ha="center", va="bottom", color="#444444", fontsize=7)
         for y, words in enumerate(values):
             axes.text(x, y, words, transform=right, ha="center", va="center")
-    axes.set_xlabel("Pass@1 after RL, %, foretold with 95 % interval")
+    axes.set_xlabel("Pass@1 after RL, %, predicted, 95 % interval")
 
 
 def _draw_measured(axes: Axes, name: str, metric: pd.DataFrame, overall: pd.DataFrame) -> None:
