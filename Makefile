@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help study plan lab test bench mutants figures report base lint lock clean
+.PHONY: help push pull study plan lab test bench mutants figures report base lint lock clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,12 @@ figures: $(BIN)/.installed  ## Redraw every committed figure from its committed 
 
 report: $(BIN)/.installed  ## Turn a study's executed notebooks into one HTML page.
 	python -m sftrl report params/$(STUDY).yaml
+
+push: $(BIN)/.installed  ## Put a study's checkpoints, samples and tables on the hub: make push STUDY=x REPO=me/x
+	python -m sftrl.hub push $(STUDY) $(REPO)
+
+pull: $(BIN)/.installed  ## Fetch them from there.
+	python -m sftrl.hub pull $(STUDY) $(REPO)
 
 base: $(BIN)/.installed  ## Remake the committed base model.
 	snakemake bases --cores $(CORES) --configfile params/base.yaml
