@@ -55,6 +55,8 @@ class Scratch(Recipe):
     examples: Count = 60_000
     error_rate: Share = 0.08
     broken_rate: Share = 0.1
+    styles: dict[str, Share] | None = None  # of its solutions, shares that add up to 1; None: `sftrl.procedural`'s own
+    ordered: bool = False  # names in alphabetical order, so that a value can be found by its place
     batch_size: Count = 32
     learning_rate: Rate = 0.006
     matrix_learning_rate: Rate = 0.02

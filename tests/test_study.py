@@ -183,6 +183,28 @@ def test_a_checkpoint_of_ones_own_may_have_its_result_of_rl():
     assert plan.rl_seeds("other") == []
 
 
+def test_generated_maths_takes_steps_and_order_and_a_default_changes_no_key():
+    plan = study(data__benchmarks={"procedural": 6, "steps": [2, 4], "ordered": True})
+    problems = stages.curation.benchmarks(plan)
+    assert "choice" not in set(problems["benchmark"])
+    plain, off = study(), study(data__rl={"procedural": 64, "ordered": False})
+    assert stages.curation.job(plain).key == stages.curation.job(off).key != stages.curation.job(plan).key
+    with pytest.raises(InputError, match="'steps' is for 'benchmarks' and 'rl'"):
+        study(data__sft={"procedural": 300, "steps": [1, 2]})
+
+
+def test_a_base_takes_styles():
+    scratch = smoke()["families"]["llama-smoke"]["scratch"] | {
+        "examples": 60,
+        "styles": {"hasty": 1.0},
+        "ordered": True,
+    }
+    plan = study(families={"x": {"scratch": scratch}})
+    job = stages.base.job(plan, "x")
+    work = stages.job.Work(job, {}, {"wall_seconds": 0})
+    assert "hasty" in set(stages.base.texts(plan, "x", work)["source"])
+
+
 def test_a_pattern_of_checkpoints_is_a_run_a_step(tmp_path):
     for step in (20, 100, 5):
         (tmp_path / f"checkpoint-{step}").mkdir()

@@ -41,6 +41,8 @@ def texts(study: Study, family: str, work: Work) -> pd.DataFrame:
         scratch.examples,
         error_rate=scratch.error_rate,
         broken_rate=scratch.broken_rate,
+        ordered=scratch.ordered,
+        **({"styles": scratch.styles} if scratch.styles else {}),
     )
 
 

@@ -37,7 +37,8 @@ def benchmarks(study: Study) -> pd.DataFrame:
     """Return the benchmark problems, checked."""
     source = study.params.data.benchmarks
     if isinstance(source, Generated):
-        return check_problems(procedural.benchmark_problems(study.seed_sequence("benchmarks"), source.procedural))
+        seed = study.seed_sequence("benchmarks")
+        return check_problems(procedural.benchmark_problems(seed, source.procedural, **source.options))
     return check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
 
 
@@ -51,7 +52,7 @@ def training(study: Study) -> Tables:
     for name, (generate, load, check) in makers.items():
         source = getattr(study.params.data, name)
         if isinstance(source, Generated):
-            tables[name] = check(generate(study.seed_sequence(name), source.procedural))
+            tables[name] = check(generate(study.seed_sequence(name), source.procedural, **source.options))
         elif source is not None:
             tables[name] = check(pd.concat([load(spec) for spec in source], ignore_index=True))
     return tables

@@ -17,6 +17,13 @@ class Generated(Recipe):
     """Generated maths in the place of a published data set: how many problems (of each benchmark) or examples."""
 
     procedural: Count
+    steps: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None  # fewest and most, of problems
+    ordered: bool = False  # names in alphabetical order, so that a value can be found by its place
+
+    @property
+    def options(self) -> dict:
+        """What the generators of `sftrl.procedural` take beside a number."""
+        return {"ordered": self.ordered} | ({"steps": tuple(self.steps)} if self.steps else {})
 
 
 # A name from the tables in `sftrl.problems`, or a mapping of the keys of a source.
@@ -53,6 +60,12 @@ class Data(Recipe):
     def _prompt_has_problem(self):
         if "{problem}" not in self.prompt:
             raise ValueError("'prompt' must contain {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_of_problems(self):
+        if isinstance(self.sft, Generated) and self.sft.steps:
+            raise ValueError("'sft' has examples of every length; 'steps' is for 'benchmarks' and 'rl'")
         return self
 
 
