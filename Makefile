@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help push pull study plan lab test bench mutants figures report base lint lock clean
+.PHONY: help push pull study plan lab test test-slurm bench mutants figures report base lint lock clean
 
 help:  ## List the commands.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo; echo "The environment by hand: . $(BIN)/activate"
 
 # --- set-up: torch first, with its own dependencies; then exactly what was tested ---
@@ -44,6 +44,9 @@ lab: $(BIN)/.installed  ## Build what smoke's notebooks read, then open JupyterL
 
 test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests.
 	python -m pytest
+
+test-slurm: $(BIN)/.installed  ## Run a study and its failures through a real Slurm (root, slurm-wlm and munge).
+	SFTRL_SLURM=1 python -m pytest tests/slurm -rs
 
 bench: $(BIN)/.installed $(BIN)/.vllm  ## Measure against the peers: ratios and medians.
 	for script in tests/bench/bench_*.py; do python $$script || exit 1; done
