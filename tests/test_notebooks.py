@@ -144,7 +144,7 @@ def test_prose_and_timestamps_rerun_nothing(finished):
 def test_jobs_made_by_other_code_are_listed(finished):
     notebook = finished / "notebooks" / "04_grpo.ipynb"
     kept = notebook.read_text()
-    notebook.write_text(kept.replace('log["step"].max()', 'log["step"].min()'))
+    notebook.write_text(kept.replace("log['step'].max()", "log['step'].min()"))
     try:
         result = call(finished, sys.executable, "-m", "sftrl", "check", "params/smoke.yaml")
         assert "3 finished jobs were made by another version of notebooks/04_grpo.ipynb" in result.stdout
