@@ -127,6 +127,11 @@ def hash_path(path: str | Path) -> str:
     return hash_value({str(p.relative_to(path)): hash_path(p) for p in files})
 
 
+def is_path(model: str) -> bool:
+    """Say whether a model can only be a folder: a name on the hub has one slash at most, and starts plainly."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
 def flat(value: dict, prefix: str = "") -> dict:
     """Turn nested dicts into one with dotted names."""
     found = {}

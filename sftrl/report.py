@@ -58,7 +58,7 @@ def write_report(study: Study) -> Path:
         f"<h1>{html.escape(study.name)}</h1><p class='answer'>{html.escape(prediction.answer(said))}</p>",
         "<h2>Runs</h2>" + _table(prediction.key_table(said)) + _scatter(said["runs"]),
         "<h2>Figures</h2>" + "".join(_picture(job.folder / f"{name}.png") for name in FIGURES),
-        "<h2>Responses</h2>" + _responses(study),
+        "<h2>Responses</h2>" + _responses(study, tables["results"]),
         "<h2>Settings</h2>" + _settings(study),
         "<h2>Limits</h2>" + _limits(study, said["runs"], tables.get("ceiling")),
         "<h2>Notebooks</h2>" + _notebooks(study, folder),
@@ -106,10 +106,9 @@ def _scatter(runs: pd.DataFrame) -> str:
     return f"<svg viewBox='0 0 {width} {height}' font-size='12'>{lines}{labels}{''.join(points)}</svg>"
 
 
-def _responses(study: Study) -> str:
+def _responses(study: Study, scores: pd.DataFrame) -> str:
     """A right, a wrong and a cut-off response of each benchmark, of the base and of the run with the best Pass@1."""
     family = study.families[0]
-    scores = evaluation.results(study)
     first = scores[(scores["family"] == family) & (scores["phase"] == POST_SFT) & (scores["benchmark"] == "average")]
     parts = []
     for run in dict.fromkeys((BASE, first.sort_values("pass@1")["run"].iloc[-1])):

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sftrl.errors import InputError
-from sftrl.files import read_json, write_json
+from sftrl.files import flat, read_json, write_json
 from sftrl.generations.parts import is_whole, read_part, write_part
 
 SCHEMA = pa.schema(
@@ -96,7 +96,7 @@ class Store:
         if not (folder / "store.json").exists():
             write_json(folder / "store.json", key)
         store = cls(folder)
-        theirs, ours = _flat(store.key), _flat(key)
+        theirs, ours = flat(store.key), flat(key)
         differing = [
             f"{name} is {theirs.get(name, 'absent')!r} there and {ours.get(name, 'absent')!r} here"
             for name in sorted(theirs.keys() | ours.keys())
@@ -195,14 +195,6 @@ class Store:
         tables = [read_part(path, wanted) for path in self.parts()]
         table = pd.concat(tables, ignore_index=True) if tables else SCHEMA.empty_table().to_pandas()[wanted]
         return table.sort_values(order, ignore_index=True)[columns or wanted]
-
-
-def _flat(value: dict, prefix: str = "") -> dict:
-    """Turn nested dicts into one with dotted names."""
-    flat = {}
-    for name, inner in value.items():
-        flat |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {prefix + name: inner}
-    return flat
 
 
 @contextlib.contextmanager

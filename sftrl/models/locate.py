@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils.hub import cached_file
 
 from sftrl.errors import InputError
+from sftrl.files import is_path
 from sftrl.recipes import Checkpoint
 
 ADAPTER = "adapter_config.json"
@@ -87,7 +88,7 @@ def _in_folder(model: str, revision: str | None, name: str) -> str | None:
 
 
 def _on_hub(model: str, revision: str | None, name: str, needed: bool) -> str | None:
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+    if is_path(model):
         raise InputError(f"{model}: no such folder")
     try:
         return cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=needed)

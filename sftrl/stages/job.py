@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sftrl.errors import InputError
-from sftrl.files import flat, hash_value, write_json
+from sftrl.files import flat, hash_value, read_json, write_json
 from sftrl.recipes import Checkpoint
 from sftrl.stages import manifest
 
@@ -100,8 +100,8 @@ class Job:
                     f"{ours.get(name)!r}; fresh = True makes it again"
                 )
         for job in self.inputs:
-            now, then = manifest.read(job.folder), made["inputs"].get(str(job.folder))
-            if now is not None and now["id"] != then:
+            path, then = job.folder / manifest.NAME, made["inputs"].get(str(job.folder))
+            if path.is_file() and read_json(path)["id"] != then:  # its files are checked by who reads them
                 raise InputError(
                     f"{self.folder}: made from an earlier version of {job.folder}; fresh = True makes it again"
                 )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sftrl.errors import InputError
+from sftrl.files import is_path
 from sftrl.problems import load_examples, load_problems
 from sftrl.stages import evaluation
 from sftrl.study import Study
@@ -44,10 +45,8 @@ def _models(study: Study) -> None:
 
 
 def _folder(model: str | None, key: str) -> None:
-    """Refuse a folder that is not there; a name with one slash may be the hub's."""
-    if model is None or Path(model).is_dir():
-        return
-    if model.count("/") != 1 or model.startswith((".", "/")):
+    """Refuse a folder that is not there; what may be a name on the hub is not looked up."""
+    if model is not None and is_path(model) and not Path(model).is_dir():
         raise InputError(f"{key}: {model} is no folder")
 
 
