@@ -5,7 +5,7 @@ setting open, the default is this project's choice. Types are strict: YAML reads
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -135,7 +135,20 @@ GRPO_OWNED = TRAINER_OWNED | {
 }  # fmt: skip
 
 
-class Sft(Recipe):
+class Trained(Recipe):
+    """What a training's recipe has: further arguments of TRL's trainer, none that a key of the recipe decides."""
+
+    owned: ClassVar[set[str]]  # arguments that keys decide
+    trl: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _each_key_once(self):
+        if twice := sorted(self.owned & set(self.trl)):
+            raise ValueError(f"trl.{twice[0]}: this recipe sets it by a key of its own")
+        return self
+
+
+class Sft(Trained):
     """Supervised fine-tuning. `trl` holds further arguments of TRL's SFTConfig, none that a key here decides."""
 
     learning_rate: Rate = 1.0e-5
@@ -148,15 +161,10 @@ class Sft(Recipe):
     max_length: Count = 512
     precision: Precision = "auto"
     lora: Lora | None = None
-    trl: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _each_key_once(self):
-        refuse_shadowed(self, SFT_OWNED)
-        return self
+    owned: ClassVar = SFT_OWNED
 
 
-class Grpo(Recipe):
+class Grpo(Trained):
     """GRPO with a 0/1 reward. `trl` holds further arguments of TRL's GRPOConfig, none that a key here decides."""
 
     steps: Count | None = None  # optimizer steps, or:
@@ -171,11 +179,10 @@ class Grpo(Recipe):
     rollouts: Literal["transformers", "colocate", "server"] = "transformers"  # the last two are vLLM's
     precision: Precision = "auto"
     lora: Lora | None = None
-    trl: dict[str, Any] = {}
+    owned: ClassVar = GRPO_OWNED
 
     @model_validator(mode="after")
-    def _each_key_once(self):
-        refuse_shadowed(self, GRPO_OWNED)
+    def _one_length(self):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either 'steps' or 'epochs'")
         return self
@@ -291,13 +298,6 @@ class Judging(Recipe):
     leave_out: list[str] = ["base"]  # runs that are references, not choices
     live: Share | None = None  # pool `live`: runs with at least this Pass@1 after SFT
     core: list[str] = []  # pool `core`: predictors and outcome averaged over these benchmarks alone
-
-
-def refuse_shadowed(recipe: Recipe, owned: set[str]) -> None:
-    """Raise ValueError if `trl` holds an argument that a key of the recipe decides already."""
-    twice = sorted(set(recipe.trl) & owned)
-    if twice:
-        raise ValueError(f"trl.{twice[0]}: this recipe sets it by a key of its own")
 
 
 class Ask(Recipe):
