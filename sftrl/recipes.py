@@ -164,6 +164,14 @@ class Sft(Trained):
     owned: ClassVar = SFT_OWNED
 
 
+class Probes(Recipe):
+    """Held-out RL problems on which the policy is sampled while it is trained, the same for every candidate."""
+
+    at: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]  # optimizer steps; 0: before the first
+    problems: Count = 60  # of the RL problems, and none of them is trained on
+    samples: Count = 16  # of each problem, at the temperature and length of the rollouts
+
+
 class Grpo(Trained):
     """GRPO with a 0/1 reward. `trl` holds further arguments of TRL's GRPOConfig, none that a key here decides."""
 
@@ -176,7 +184,9 @@ class Grpo(Trained):
     micro_batch: Count | None = None  # rollouts at a time on a device; None: `sftrl.train.arguments.micro_batch`
     temperature: Rate = 1.0
     max_tokens: Count = 128
-    rollouts: Literal["transformers", "colocate", "server"] = "transformers"  # the last two are vLLM's
+    # transformers: the sampler of evaluation; generate: TRL's call of `model.generate`; the other two: vLLM through TRL
+    rollouts: Literal["transformers", "generate", "colocate", "server"] = "transformers"
+    probes: Probes | None = None
     precision: Precision = "auto"
     lora: Lora | None = None
     owned: ClassVar = GRPO_OWNED
@@ -185,11 +195,13 @@ class Grpo(Trained):
     def _one_length(self):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either 'steps' or 'epochs'")
+        if self.probes and self.steps and max(self.probes.at) > self.steps:
+            raise ValueError(f"probes.at: {max(self.probes.at)} is beyond the last of {self.steps} steps")
         return self
 
 
 class Compute(Recipe):
-    """Where a training runs. The batches stay the same; GRPO's rollouts are other draws on other processes."""
+    """Where a training runs. The batches stay the same; rollouts by `generate` or vLLM are other draws then."""
 
     processes: Count = 1  # each with a GPU of its own, where there are GPUs
     # TRL's own accelerate configuration of that name; None: data parallel

@@ -11,8 +11,10 @@ from sftrl import train
 from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
 from sftrl.loss import response_loss
-from sftrl.models import load_model, load_tokenizer
-from sftrl.recipes import Checkpoint, Compute, Grpo, Lora, Scratch, Sft
+from sftrl.models import load_model, load_tokenizer, stop_ids
+from sftrl.recipes import Checkpoint, Compute, Decoding, Grpo, Lora, Probes, Scratch, Sft
+from sftrl.sample.local import draw
+from sftrl.sample.requests import Request
 
 SFT = {"learning_rate": 5e-3, "batch_size": 8, "micro_batch": 4, "warmup_ratio": 0.1, "max_length": 64}
 GRPO = {"steps": 2, "learning_rate": 1e-4, "prompts_per_step": 2, "group_size": 2, "max_tokens": 8}
@@ -125,7 +127,7 @@ def test_reward_is_one_for_right_and_zero_for_anything_else():
     assert train.reward(["\\boxed{1}"], ["???"], ["number"], [None], [None]) == [0.0]
 
 
-def test_rollouts_start_from_the_prompt_tokens_of_evaluation(base, tmp_path, monkeypatch):
+def test_rollouts_by_generate_start_from_the_prompt_tokens_of_evaluation(base, tmp_path, monkeypatch):
     from transformers import LlamaForCausalLM
 
     seen, generate = [], LlamaForCausalLM.generate
@@ -136,9 +138,81 @@ def test_rollouts_start_from_the_prompt_tokens_of_evaluation(base, tmp_path, mon
 
     monkeypatch.setattr(LlamaForCausalLM, "generate", spy)
     table = problems(2, prompt=["a b?", "a longer one?"])
-    train.grpo(base, table, Grpo(**GRPO | {"steps": 1}), folder=tmp_path, seed=0)
+    train.grpo(base, table, Grpo(**GRPO | {"steps": 1, "rollouts": "generate"}), folder=tmp_path, seed=0)
     expected = [encode_prompt(load_tokenizer(base), prompt) for prompt in table["prompt"]]
     assert sorted(map(tuple, seen)) == sorted(tuple(ids) for ids in expected for _ in range(2))
+
+
+def test_rollouts_are_samples_of_the_policy_with_seeds_by_step_and_place(base, tmp_path):
+    """The first step's rollouts are what evaluation's sampler draws from the checkpoint with the same seeds."""
+    recipe = Grpo(**GRPO | {"steps": 3, "prompts_per_step": 4})
+    table = problems(8, prompt=[f"What is {i} + {'1' * i}?" for i in range(8)], id=range(8), benchmark="sums")
+    log = train.grpo(base, table, recipe, folder=tmp_path, seed=5)
+    kept = pd.read_parquet(tmp_path / "rollouts.parquet")
+    assert list(kept["step"]) == [1] * 8 + [2] * 8 + [3] * 8
+    assert list(kept["reward"].groupby(kept["step"]).mean()) == pytest.approx(list(log["reward"]))
+    assert list(kept["tokens"].groupby(kept["step"]).mean()) == pytest.approx(list(log["mean_length"]))
+    first = kept[kept["step"] == 1]
+    assert all(first.groupby("id").size() == 2)
+    model, tokenizer = load_model(base).eval(), load_tokenizer(base)
+    seeds = np.random.SeedSequence((5, 1)).generate_state(8, np.uint64)
+    requests = [
+        Request("", "", i, int(seed), tuple(encode_prompt(tokenizer, prompt)))
+        for i, (seed, prompt) in enumerate(zip(seeds, first["prompt"], strict=True))
+    ]
+    ends = stop_ids(base, tokenizer)
+    drawn = [r for batch in draw(model, requests, Decoding(max_tokens=8), ends, 10_000) for r in batch]
+    assert [tokenizer.decode(r.tokens, skip_special_tokens=True) for r in drawn] == list(first["response"])
+
+
+def test_candidates_meet_the_same_problems_in_the_same_order(base, tmp_path):
+    other = Checkpoint(model=str(tiny_folder(tmp_path / "other", layers=2, seed=1)))
+    table = problems(8, id=range(8), benchmark="sums", prompt=[f"{i}?" for i in range(8)])
+    met = []
+    for name, start in (("a", base), ("b", other)):
+        train.grpo(start, table, Grpo(**GRPO | {"steps": 3}), folder=tmp_path / name, seed=5)
+        met.append(list(pd.read_parquet(tmp_path / name / "rollouts.parquet")["id"]))
+    assert met[0] == met[1]
+
+
+def test_probes_count_right_responses_to_held_out_problems(base, tmp_path):
+    """At step 0 the counts are those of the checkpoint; a policy that learns the answer is seen to."""
+    probes = Probes(at=[0, 20], problems=3, samples=4)
+    recipe = Grpo(**GRPO | {"steps": 20, "learning_rate": 1e-2, "prompts_per_step": 4, "group_size": 8}, probes=probes)
+    started = sft(base, examples(64, lambda i: i % 5), tmp_path / "sft", epochs=3)
+    assert len(started)
+    start = Checkpoint(model=str(tmp_path / "sft" / "model"))
+    held_out = problems(3, id=["a", "b", "c"], benchmark="sums")
+    train.grpo(start, problems(), recipe, folder=tmp_path, seed=5, probes=held_out)
+    counts = pd.read_csv(tmp_path / "probes.csv")
+    assert list(counts["step"]) == [0] * 3 + [20] * 3
+    assert list(counts["id"]) == ["a", "b", "c"] * 2
+    assert set(counts["samples"]) == {4}
+    before, after = counts.groupby("step")["correct"].sum()
+    assert before < after
+    model, tokenizer = load_model(start).eval(), load_tokenizer(start)
+    seeds = np.random.SeedSequence((5, 0)).generate_state(12, np.uint64)
+    prompt = tuple(encode_prompt(tokenizer, "What is it?"))
+    requests = [Request("", "", i, int(seed), prompt) for i, seed in enumerate(seeds)]
+    ends = stop_ids(start, tokenizer)
+    drawn = [r for batch in draw(model, requests, Decoding(max_tokens=8), ends, 10_000) for r in batch]
+    texts = [tokenizer.decode(r.tokens, skip_special_tokens=True) for r in drawn]
+    right = train.reward(texts, ["3"] * 12, ["integer"] * 12, [None] * 12, [None] * 12)
+    assert list(counts["correct"][:3]) == list(np.reshape(right, (3, 4)).sum(1))
+
+
+def test_probes_go_on_where_they_were(base, tmp_path):
+    """A step that was probed before a stop is not probed again."""
+    probes = Probes(at=[0, 2], problems=2, samples=2)
+    held_out = problems(2, id=["a", "b"], benchmark="sums")
+    place = tmp_path / "trainer" / "probes"
+    place.mkdir(parents=True)
+    there = {"step": 0, "benchmark": "sums", "id": ["a", "b"], "samples": 2, "correct": 2, "tokens": 9}
+    pd.DataFrame(there).to_parquet(place / "0.parquet")
+    train.grpo(base, problems(), Grpo(**GRPO, probes=probes), folder=tmp_path, seed=5, probes=held_out)
+    counts = pd.read_csv(tmp_path / "probes.csv")
+    assert list(counts["correct"][:2]) == [2, 2]
+    assert list(counts["step"]) == [0, 0, 2, 2]
 
 
 SFT_SLIPS = [
@@ -188,6 +262,8 @@ GRPO_SLIPS = [
         r"problem 0: a prompt of \d+ tokens and grpo\.max_tokens \(250\) exceed the model's context",
     ),
     ({"trl": {"epsilon": "0.2"}}, 1, r"grpo\.trl\.epsilon: '0\.2' is not float"),
+    ({"trl": {"top_p": 0.9}}, 1, r"grpo\.trl\.top_p: is for TRL's own generation; give grpo\.rollouts: generate"),
+    ({"probes": Probes(at=[0])}, 1, r"grpo\.probes: the recipe's steps and the problems go together"),
 ]
 
 

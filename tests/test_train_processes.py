@@ -33,10 +33,10 @@ def base(tmp_path_factory) -> str:
 
 @pytest.fixture
 def fixed(monkeypatch):
-    """Rollouts that do not depend on who draws them."""
-    from sftrl.train.policy import GrpoTrainer
+    """Rollouts that depend on their seeds and not on the weights."""
+    from sftrl.train.rollouts import Policy
 
-    monkeypatch.setattr(GrpoTrainer, "_generate_single_turn", GrpoTrainer._generate_single_turn)
+    monkeypatch.setattr(Policy, "draw", Policy.draw)
     trained.fixed_rollouts()
 
 

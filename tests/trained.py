@@ -86,16 +86,18 @@ def killed(how: signal.Signals, at: int, kind: str, model: str, folder: Path, **
 
 
 def fixed_rollouts() -> None:
-    """Have GRPO's rollouts depend on their prompt and place in the batch alone, whoever draws them and whenever."""
-    from sftrl.train.policy import GrpoTrainer
+    """Have GRPO's rollouts depend on their prompt and seed alone, and some of them earn a reward."""
+    from sftrl.sample.requests import Request, Response
+    from sftrl.train.rollouts import Policy
 
-    def generate(self, prompt_ids, *args, **kwargs):
-        first, eos = self.accelerator.process_index * len(prompt_ids), self.processing_class.eos_token_id
-        digits = [self.processing_class(f"\\boxed{{{i}}}", add_special_tokens=False)["input_ids"] for i in range(10)]
-        drawn = [(sum(ids) + 7 * (first + i)) % 10 for i, ids in enumerate(prompt_ids)]
-        return [digits[i] * (1 + i % 3) + [eos] for i in drawn], None
+    def draw(self, trainer, prompts, seeds):
+        tokenizer = trainer.processing_class
+        digits = [tokenizer(f"\\boxed{{{i}}}", add_special_tokens=False)["input_ids"] for i in range(10)]
+        drawn = [(sum(ids) + int(seed)) % 10 for ids, seed in zip(prompts, seeds, strict=True)]
+        tokens = [digits[i] * (1 + i % 3) + [tokenizer.eos_token_id] for i in drawn]
+        return [Response(Request("", "", i, 0, ()), ids, "stop") for i, ids in enumerate(tokens)]
 
-    GrpoTrainer._generate_single_turn = generate
+    Policy.draw = draw
 
 
 if __name__ == "__main__":  # one of several processes, on jobs that were written before

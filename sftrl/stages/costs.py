@@ -77,10 +77,11 @@ def use(study: Study, job: Job) -> str:
     sampling = "sampling" if study.params.evaluation.engine == "vllm" else "generate"
     kinds = {"base": "training", "sft": "training", POST_SFT: sampling, POST_RL: sampling}
     if stage(job) == "grpo":
-        return "generate" if study.params.grpo.rollouts == "transformers" else "rollouts"
+        return "generate" if study.params.grpo.rollouts in OWN_PROCESS else "rollouts"
     return kinds.get(stage(job), "")
 
 
+OWN_PROCESS = ("transformers", "generate")  # rollouts without an engine of vLLM's
 REMEDIES = {
     "sft": "more processes with accelerate: fsdp2, a smaller sft.micro_batch, lora, or another GPU",
     "grpo": "more processes with accelerate: fsdp2, a smaller grpo.micro_batch, lora, or another GPU",
@@ -140,11 +141,12 @@ def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) 
     steps = recipe["steps"] or recipe["epochs"] * _rl_problems(study) / recipe["prompts_per_step"]
     prompts, most = steps * recipe["prompts_per_step"], prompt + recipe["max_tokens"]
     to_the_longest = min(response * lengths["longest"], recipe["max_tokens"])
-    own_engine = recipe["rollouts"] == "transformers"
+    by_generate, on_gpu = recipe["rollouts"] == "generate", isinstance(on, Gpu)
+    slow = by_generate or (on_gpu and recipe["rollouts"] == "transformers")
     drawing = sampled(
         model, on, prompts=prompts, n=recipe["group_size"], prompt=prompt,
-        response=to_the_longest if own_engine else response, longest=most, gpus=study.params.compute.processes,
-        use="generate" if own_engine else "rollouts" if isinstance(on, Gpu) else "sampling",
+        response=to_the_longest if by_generate else response, longest=most, gpus=study.params.compute.processes,
+        use="generate" if slow else "rollouts" if on_gpu else "sampling",
     )  # fmt: skip
     learning = _training(
         study,

@@ -27,7 +27,8 @@ def job(study: Study, family: str, run: str, rl_seed: int) -> Job:
             grpo=recipe(study).model_dump(mode="json"),
         ),
         (curation.job(study), *made_by),
-        {"order": study.seed("grpo", family, run, rl_seed)},
+        # The same for every run: candidates meet the same problems, and draw from the same random numbers.
+        {"order": study.seed("grpo", rl_seed)},
         keep=("trainer",),
     )
 
@@ -47,8 +48,30 @@ def checkpoint(study: Study, family: str, run: str, rl_seed: int) -> tuple[Check
 
 
 def problems(study: Study) -> pd.DataFrame:
-    """Return the problems that RL learns from, with their `prompt`."""
-    return study.prompts(curation.read(study, "rl"), column="prompt")
+    """Return the problems that RL learns from, with their `prompt`.
+
+    Raises:
+        InputError: fewer are left, without the probes, than one step takes.
+    """
+    table, aside = curation.read(study, "rl"), _held_out(study)
+    if len(table) - aside < study.params.grpo.prompts_per_step:
+        raise InputError(
+            f"data.rl: {len(table)} problems are left after curation, {aside} of them for grpo.probes, and a step "
+            f"takes {study.params.grpo.prompts_per_step}"
+        )
+    return study.prompts(table.iloc[: len(table) - aside], column="prompt")
+
+
+def probes(study: Study) -> pd.DataFrame | None:
+    """Return the RL problems that are probed and not trained on, or None where the study has no probes."""
+    if not _held_out(study):
+        return None
+    return study.prompts(curation.read(study, "rl").tail(_held_out(study)), column="prompt")
+
+
+def _held_out(study: Study) -> int:
+    probed = study.params.grpo.probes
+    return probed.problems if probed else 0
 
 
 def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) -> pd.DataFrame:
@@ -58,7 +81,13 @@ def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) 
 
         start, _ = sft.checkpoint(study, family, run)
         log = trainers.grpo(
-            start, table, recipe(study), folder=work.folder, seed=work.seeds["order"], compute=study.params.compute
+            start,
+            table,
+            recipe(study),
+            folder=work.folder,
+            seed=work.seeds["order"],
+            compute=study.params.compute,
+            probes=probes(study),
         )
         write_table(log, work.folder / "log.csv")
         rollouts = study.params.grpo.prompts_per_step * study.params.grpo.group_size

@@ -66,19 +66,27 @@ def grpo(
     folder: str | Path,
     seed: int,
     compute: Compute | None = None,
+    probes: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Train by GRPO on problems with a known answer (TRL's GRPOTrainer), one on-policy update a step, no KL term.
 
     Args:
         problems: columns `prompt`, `answer`, and `answer_type`, `choices`, `tolerance` where known. An answer that the
             verifier cannot read rewards nothing.
+        seed: of the order of problems and of the rollouts: runs with one seed have them in common.
+        probes: the held-out problems of `recipe.probes`, columns `benchmark` and `id` too.
+
+    Some rollouts, with their rewards, are left in `folder/"rollouts.parquet"`: `step, benchmark, id, prompt, response,
+    reward, tokens` of the first groups of the first, the middle and the last step; the probes' counts in
+    `folder/"probes.csv"`: `step, benchmark, id, samples, correct, tokens`, a row a step and problem.
 
     Returns:
         The log: `step, reward, entropy, clipped_ratio, frac_reward_zero_std, mean_length, learning_rate, grad_norm`,
         and the last two columns of `sft`.
 
     Raises:
-        InputError, Interrupted: as `sft`; also fewer problems than a step takes.
+        InputError, Interrupted: as `sft`; also fewer problems than a step takes, probes without problems or with
+            weights in shards, which our sampler cannot read.
     """
     from trl import GRPOConfig
 
@@ -91,9 +99,14 @@ def grpo(
     arguments.micro_batch(recipe.micro_batch, batch, 1, names)
     if len(problems) < recipe.prompts_per_step:
         raise InputError(f"grpo.prompts_per_step: {recipe.prompts_per_step}, and there are {len(problems)} problems")
+    launch.check_whole_weights(recipe, compute)
+    if (recipe.probes is None) != (probes is None):
+        raise InputError("grpo.probes: the recipe's steps and the problems go together")
     tokenizer = load_tokenizer(checkpoint)
     room = {"max_tokens": recipe.max_tokens, "context": context_length(checkpoint)}
     prompt = arrow.write_problems(tokenizer, problems, folder / "trainer" / arrow.NAME, **room)
+    if probes is not None:
+        arrow.write_problems(tokenizer, probes, folder / "trainer" / arrow.PROBES, **room)
     longest = prompt + recipe.max_tokens
     part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
     passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)

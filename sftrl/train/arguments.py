@@ -15,6 +15,11 @@ from transformers.integrations import integration_utils
 from sftrl.errors import InputError
 from sftrl.recipes import Grpo, Sft
 
+# Arguments of TRL's that shape or place what it generates itself.
+GENERATED = {
+    "cache_implementation", "generation_kwargs", "min_p", "repetition_penalty", "top_k", "top_p",
+    "transformers_continuous_batching_config", "use_transformers_continuous_batching",
+}  # fmt: skip
 DEVICE_TOKENS = 16_384  # a micro batch's, on a GPU, where the recipe leaves it open (chosen here)
 
 
@@ -92,6 +97,9 @@ def grpo_config(recipe: Grpo, *, folder: Path, steps: int, seed: int, layout: tu
     }
     given = dict(recipe.trl)
     if recipe.rollouts == "transformers":
+        if other := sorted(GENERATED & set(given)):
+            raise InputError(f"grpo.trl.{other[0]}: is for TRL's own generation; give grpo.rollouts: generate with it")
+    elif recipe.rollouts == "generate":
         # The trainer switches the cache off for training, and generation would recompute every prefix.
         given["generation_kwargs"] = {"use_cache": True} | (given.get("generation_kwargs") or {})
     else:
@@ -105,7 +113,9 @@ def check_sampling(arguments: dict) -> None:
     try:
         from vllm import SamplingParams
     except ImportError:
-        raise InputError("grpo.rollouts: needs vLLM, which is not installed; 'transformers' does not") from None
+        raise InputError(
+            "grpo.rollouts: needs vLLM, which is not installed; 'transformers' and 'generate' do without"
+        ) from None
     unknown = sorted(set(arguments) - set(SamplingParams.__struct_fields__))
     if unknown:
         raise InputError(f"grpo.trl.generation_kwargs.{unknown[0]}: vLLM's SamplingParams has no such argument")

@@ -12,9 +12,10 @@ from sftrl.errors import InputError
 from sftrl.files import whole_file
 
 IGNORED = -100  # the label of a token without a loss, as in torch and transformers
-PROBLEM_COLUMNS = ["prompt", "answer", "answer_type", "choices", "tolerance"]
+PROBLEM_COLUMNS = ["benchmark", "id", "prompt", "answer", "answer_type", "choices", "tolerance"]
 ROWS = 1000  # written at once
 NAME = "data.arrow"
+PROBES = "probes.arrow"
 
 
 def write_examples(tokenizer, examples: pd.DataFrame, path: Path, *, max_length: int, context: int | None) -> int:

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from sftrl.errors import InputError
 from sftrl.files import read_json, write_table
-from sftrl.train import weights
+from sftrl.train import rollouts, weights
 from sftrl.train.resumable import Interrupted, Resumable, StopSignal, Watch, checkpoints
 
 # What is kept of a trainer's log. The last two are about the machine and differ from run to run.
@@ -52,6 +52,8 @@ def run(folder: Path, launched: bool = False) -> None:
         history = fit(trainer, stop)
         weights.save(trainer, folder)
         if trainer.is_world_process_zero():
+            rollouts.collect(place / "probes", folder / "probes.csv")
+            rollouts.collect(place / "rollouts", folder / "rollouts.parquet")
             write_table(table(history, SFT_LOG if job["kind"] == "sft" else GRPO_LOG), place / "log.parquet")
 
 

@@ -16,7 +16,7 @@ import torch
 
 from sftrl.errors import InputError
 from sftrl.files import flat, hash_path, read_json, read_table, write_json
-from sftrl.recipes import Compute
+from sftrl.recipes import Compute, Grpo
 from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
@@ -39,6 +39,18 @@ def check_compute(compute: Compute) -> None:
         raise InputError("compute.accelerate: multi_gpu needs compute.processes of 2 or more")
 
 
+def check_whole_weights(recipe: Grpo, compute: Compute) -> None:
+    """Raise InputError if our sampler is to read weights that no process has as a whole."""
+    if compute.accelerate in ("fsdp1", "fsdp2", "zero3"):
+        if recipe.rollouts == "transformers":
+            raise InputError(
+                f"grpo.rollouts: transformers needs whole weights, and {compute.accelerate} keeps them in shards: give "
+                "colocate, server or generate"
+            )
+        if recipe.probes:
+            raise InputError(f"grpo.probes: need whole weights, and {compute.accelerate} keeps them in shards")
+
+
 def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
     """Run `job`, whose data lies in `folder/"trainer"`; return its log. `inside.run` says what is left and raised.
 
@@ -57,7 +69,7 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
     write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes})
     if not (place / "log.parquet").exists():
         alone = compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available()
-        if alone and job["recipe"].get("rollouts", "transformers") == "transformers":
+        if alone and job["recipe"].get("rollouts", "transformers") in ("transformers", "generate"):
             inside.run(folder)
         else:
             _launch(folder, job["recipe"]["precision"], compute)

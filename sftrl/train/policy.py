@@ -1,6 +1,7 @@
 """GRPO in one process of a training: TRL's GRPOTrainer on prompts that are encoded as everywhere else."""
 
 import functools
+import os
 from pathlib import Path
 
 import torch
@@ -10,9 +11,8 @@ from trl.trainer.utils import RepeatSampler
 from sftrl.chat import encode_prompt
 from sftrl.models import load_tokenizer, resolved_dtype, stop_ids
 from sftrl.recipes import Checkpoint, Grpo
-from sftrl.train import arguments, arrow, weights
+from sftrl.train import arguments, arrow, rollouts, weights
 from sftrl.train.resumable import Resumable
-from sftrl.train.rewards import reward
 
 
 class GrpoTrainer(Resumable, GRPOTrainer):
@@ -48,21 +48,30 @@ def build(job: dict, folder: Path) -> GrpoTrainer:
     recipe, layout = Grpo(**job["recipe"]), (job["micro_batch"], job["parts"])
     config = arguments.grpo_config(recipe, folder=folder, steps=job["steps"], seed=job["seed"], layout=layout)
     data = arrow.read_problems(folder / "trainer" / arrow.NAME)
-    checkpoint = Checkpoint(**job["checkpoint"])
-    load = functools.partial(weights.load, GrpoTrainer, recipe, checkpoint, config, data, "grpo", reward_funcs=reward)
+    checkpoint, place = Checkpoint(**job["checkpoint"]), folder / "trainer"
+    ends = stop_ids(checkpoint, load_tokenizer(checkpoint))
+    policy = rollouts.Policy(recipe, ends, job["seed"])
+    looked_at = {1, (job["steps"] + 1) // 2, job["steps"]}
+    rewarded = rollouts.rewarded(place / "rollouts", looked_at, rollouts.READ * recipe.group_size)
+    load = functools.partial(weights.load, GrpoTrainer, recipe, checkpoint, config, data, "grpo", reward_funcs=rewarded)
     if recipe.rollouts == "transformers":
+        os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"  # it may change in other versions of TRL; this one is pinned
+        trainer = load(rollout_func=policy.rollouts)
+    elif recipe.rollouts == "generate":
         trainer = load()
     else:
-        from sftrl.train import rollouts  # imports vLLM
+        from sftrl.train import colocated  # imports vLLM
 
         # The engine reads the folder's own ends of a response, where the checkpoint may name others, and keeps memory
         # for as long a sequence as the model could take.
-        ends = {"stop_token_ids": list(stop_ids(checkpoint, load_tokenizer(checkpoint)))}
-        config.generation_kwargs = ends | (config.generation_kwargs or {})
+        config.generation_kwargs = {"stop_token_ids": list(ends)} | (config.generation_kwargs or {})
         config.vllm_max_model_length = config.vllm_max_model_length or job["longest"]
-        with rollouts.colocated(resolved_dtype(checkpoint), job["seed"]):
+        with colocated.started(resolved_dtype(checkpoint), job["seed"]):
             trainer = load()
-        rollouts.mend_sync(trainer.vllm_generation)
+        colocated.mend_sync(trainer.vllm_generation)
+    if recipe.probes:
+        problems = arrow.read_problems(place / arrow.PROBES).to_pandas()
+        trainer.add_callback(rollouts.Probing(trainer, policy, problems, recipe, place / "probes"))
     batches = config.steps_per_generation * config.num_iterations  # micro batches from one drawing of rollouts
     trainer.steps_between_saves = max(1, batches // config.gradient_accumulation_steps)
     return trainer

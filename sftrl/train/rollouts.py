@@ -1,59 +1,122 @@
-"""Rollouts by vLLM inside a training process (`grpo.rollouts: colocate`): TRL's engine, told what TRL leaves to it."""
+"""GRPO's rollouts by the sampler of evaluation, a few of them kept to be read, and probes on held-out problems.
+
+Each rollout has random numbers of its own, by its step and its place in the batch: RL runs with one seed draw them from
+the same numbers, on the same problems, whatever checkpoint they started from and however many processes share them. So
+differences between candidates hold less chance (common random numbers, chosen here).
+"""
 
 import contextlib
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from trl.generation import vllm_generation
+import numpy as np
+import pandas as pd
+from transformers import TrainerCallback, TrainerState
 
-from sftrl.models import VLLM_FORMAT
+from sftrl.chat import encode_prompt
+from sftrl.files import read_table, write_table
+from sftrl.recipes import Decoding, Grpo, Sampling
+from sftrl.sample.local import draw
+from sftrl.sample.requests import Request, Response
+from sftrl.train.rewards import reward
+
+READ = 4  # groups of a step that are kept to be read
+PROBED = ["step", "benchmark", "id", "samples", "correct", "tokens"]
+
+
+class Policy:
+    """The model that a trainer trains, to be sampled as evaluation samples it."""
+
+    def __init__(self, recipe: Grpo, stop_ids: tuple[int, ...], seed: int):
+        self.decoding = Decoding(temperature=recipe.temperature, max_tokens=recipe.max_tokens)
+        self.stop_ids, self.seed = stop_ids, seed
+
+    def rollouts(self, prompts: list, trainer) -> dict:
+        """Draw a response to each prompt; TRL's `rollout_func`."""
+        ids = [encode_prompt(trainer.processing_class, prompt) for prompt in prompts]
+        first, all_rows = trainer.accelerator.process_index * len(ids), trainer.accelerator.num_processes * len(ids)
+        seeds = self.seeds(trainer.state.global_step + 1, all_rows)[first : first + len(ids)]
+        drawn = self.draw(trainer, ids, seeds)
+        return {"prompt_ids": ids, "completion_ids": [response.tokens for response in drawn], "logprobs": None}
+
+    def seeds(self, step: int, rows: int) -> np.ndarray:
+        """Return the rollouts' seeds at an optimizer step, from 1; 0 is for the probes."""
+        return np.random.SeedSequence((self.seed, step)).generate_state(rows, np.uint64)
+
+    def draw(self, trainer, prompts: list[list[int]], seeds: np.ndarray) -> list[Response]:
+        """Return a response to each prompt of token ids, in their order."""
+        places = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # as the engine wants them
+        requests = [Request("", "", place, int(seeds[place]), tuple(prompts[place])) for place in places]
+        budget = Sampling.model_fields["batch_tokens"].default
+        with _evaluating(trainer) as model:
+            batches = draw(model, requests, self.decoding, self.stop_ids, budget)
+            drawn = [response for batch in batches for response in batch]
+        return sorted(drawn, key=lambda response: response.request.sample_index)
 
 
 @contextlib.contextmanager
-def colocated(dtype: str, seed: int) -> Iterator[None]:
-    """Have a trainer that is made inside the block start its engine in `dtype`, with draws of its own for each `seed`.
-
-    TRL leaves dtype and files to vLLM, which makes bfloat16 of float32 and prefers Mistral's own format; and it seeds
-    every run's engine alike.
-    """
-    engine = vllm_generation.LLM
-    more = {"dtype": dtype, **VLLM_FORMAT}
-    if _on_cpu():
-        more["enforce_eager"] = True  # compiling takes a minute or more, and small models gain nothing
-
-    def start(*args, **kwargs):
-        return engine(*args, **kwargs | more | {"seed": (seed + kwargs["seed"]) % 2**32})
-
-    vllm_generation.LLM = start
+def _evaluating(trainer) -> Iterator:
+    # In training mode, gradient checkpointing would switch the cache off.
+    model, training = trainer.accelerator.unwrap_model(trainer.model), trainer.model.training
+    model.eval()
     try:
-        yield
+        with trainer.accelerator.autocast():
+            yield model
     finally:
-        vllm_generation.LLM = engine
+        model.train(training)
 
 
-def mend_sync(generation) -> None:
-    """On a CPU, have the engine take new weights by vLLM's own reload.
+def rewarded(place: Path, steps: set[int], rows: int) -> Callable:
+    """Return `reward`, which also keeps the first `rows` rollouts of the given optimizer steps, under `place`."""
 
-    There vLLM packs the weights of linear layers when they are loaded and drops the originals (0.31,
-    `dispatch_cpu_unquantized_gemm`), so TRL's loading into the originals fails; a reload packs anew. It leaves out an
-    LM head that is tied to the embedding, which no weight is loaded for.
-    """
-    if generation.mode == "colocate" and _on_cpu():
-        generation.sync_weights = functools.partial(_reload, generation)
+    def keeping(
+        prompts: list, completions: list, completion_ids: list, trainer_state: TrainerState, **columns
+    ) -> list[float]:
+        rewards = reward(completions, **columns)
+        step = trainer_state.global_step + 1
+        if trainer_state.is_world_process_zero and step in steps:
+            kept = {name: columns[name] for name in ("benchmark", "id") if name in columns}
+            texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+            kept |= {"prompt": prompts, "response": texts, "reward": rewards, "tokens": map(len, completion_ids)}
+            write_table(pd.DataFrame(kept).head(rows).assign(step=step), place / f"{step}.parquet")
+        return rewards
 
-
-def _reload(generation) -> None:
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
-
-    runner = generation.llm.llm_engine.model_executor.driver_worker.model_runner
-    runner.reload_weights(weights_iterator=generation._iter_named_params())
-    for layer in runner.get_model().modules():
-        if isinstance(layer, ParallelLMHead):
-            layer.quant_method.process_weights_after_loading(layer)
-    generation.llm.reset_prefix_cache()
+    keeping.__name__ = reward.__name__  # the name in TRL's logs
+    return keeping
 
 
-def _on_cpu() -> bool:
-    from vllm.platforms import current_platform
+class Probing(TrainerCallback):
+    """Samples the policy on held-out problems at given optimizer steps; writes the counts of each under `place`."""
 
-    return current_platform.is_cpu()
+    def __init__(self, trainer, policy: Policy, problems: pd.DataFrame, recipe: Grpo, place: Path):
+        self.trainer, self.policy, self.problems, self.place = trainer, policy, problems, place
+        self.at, self.samples = set(recipe.probes.at), recipe.probes.samples
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0:
+            self.probe(state)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.probe(state)
+
+    def probe(self, state: TrainerState) -> None:
+        """Count right responses, if this is a step to do so and it is not done yet."""
+        path = self.place / f"{state.global_step}.parquet"
+        if state.global_step not in self.at or not state.is_world_process_zero or path.exists():
+            return
+        tokenizer, table = self.trainer.processing_class, self.problems
+        table = table.loc[table.index.repeat(self.samples)].reset_index(drop=True)
+        ids = [encode_prompt(tokenizer, prompt) for prompt in table["prompt"]]
+        drawn = self.policy.draw(self.trainer, ids, self.policy.seeds(0, len(table)))
+        texts = tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
+        known = {name: list(table[name]) for name in ("answer", "answer_type", "choices", "tolerance")}
+        table = table.assign(correct=reward(texts, **known), tokens=[len(response.tokens) for response in drawn])
+        counts = table.groupby(["benchmark", "id"], sort=False)[["correct", "tokens"]].sum().astype(int).reset_index()
+        write_table(counts.assign(step=state.global_step, samples=self.samples)[PROBED], path)
+
+
+def collect(place: Path, path: Path) -> None:
+    """Write what was kept under `place`, a file a step, as one table to `path`; nothing where there is none."""
+    kept = sorted(place.glob("*.parquet"), key=lambda file: int(file.stem))
+    if kept:
+        write_table(pd.concat(map(read_table, kept), ignore_index=True), path)
