@@ -8,14 +8,15 @@ rounding depends on a batch's shape, the same rows to the last bit.
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import metadata
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from sftrl.models import load_model
+from sftrl.chat import encode_prompt
+from sftrl.models import context_length, load_model, load_tokenizer, stop_ids
 from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.sample.cache import roomy_cache
 from sftrl.sample.requests import Draw, Request, Response, uniforms
@@ -49,6 +50,21 @@ def draw(
     """Yield the responses to the requests, a batch at a time."""
     for batch in cut_batches(requests, decoding.max_tokens, batch_tokens):
         yield draw_batch(model, batch, decoding, stop_ids)
+
+
+def respond(checkpoint: Checkpoint, prompts: Sequence[str], decoding: Decoding, seed: int = 0) -> list[str]:
+    """Return the text of one response to each prompt, cut where the model's context ends."""
+    tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint).eval()
+    ids = [tuple(encode_prompt(tokenizer, prompt)) for prompt in prompts]
+    room = context_length(checkpoint) - max(map(len, ids))
+    decoding = decoding.model_copy(update={"max_tokens": max(1, min(decoding.max_tokens, room))})
+    seeds = np.random.SeedSequence(seed).generate_state(len(ids), np.uint64)
+    order = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
+    requests = [Request("", "", place, int(seeds[place]), ids[place]) for place in order]
+    budget = Sampling.model_fields["batch_tokens"].default
+    drawn = [r for batch in draw(model, requests, decoding, stop_ids(checkpoint, tokenizer), budget) for r in batch]
+    drawn.sort(key=lambda response: response.request.sample_index)
+    return tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
 
 
 def cut_batches(requests: Iterable[Request], max_tokens: int, batch_tokens: int) -> Iterator[list[Request]]:

@@ -100,10 +100,40 @@ def curves(study: Study) -> pd.DataFrame | None:
     if study.params.grpo is None:
         return None
     logs = [
-        read_table(job(study, family, run, seed).folder / "log.csv").assign(family=family, run=run, rl_seed=seed)
+        read_table(made.folder / "log.csv").assign(family=family, run=run, rl_seed=seed)
+        for (family, run, seed), made in _trained(study).items()
+    ]
+    return pd.concat(logs, ignore_index=True)[["family", "run", "rl_seed", "step", *CURVES]] if logs else None
+
+
+def probe_counts(study: Study) -> pd.DataFrame | None:
+    """Return what the probes counted, a row a step of every RL run; None where the study has no probes.
+
+    Columns `family, run, rl_seed, step, samples` (of each problem), `tokens` (of all responses together), and for each
+    problem, as `benchmark/id`, the number of its samples that were right.
+    """
+    if study.params.grpo is None or study.params.grpo.probes is None:
+        return None
+    tables = []
+    for (family, run, seed), made in _trained(study).items():
+        counts = read_table(made.folder / "probes.csv")
+        counts["problem"] = counts["benchmark"] + "/" + counts["id"].astype(str)
+        right = counts.pivot(index="step", columns="problem", values="correct")[list(counts["problem"].unique())]
+        spent = counts.groupby("step").agg(samples=("samples", "first"), tokens=("tokens", "sum"))
+        tables.append(spent.join(right).reset_index().assign(family=family, run=run, rl_seed=seed))
+    if not tables:
+        return None
+    table = pd.concat(tables, ignore_index=True)
+    first = ["family", "run", "rl_seed", "step", "samples", "tokens"]
+    return table[[*first, *table.columns.drop(first)]]
+
+
+def _trained(study: Study) -> dict[tuple[str, str, int], Job]:
+    """Return the job of every (family, run, rl_seed) that this study takes through RL itself."""
+    return {
+        (family, run, seed): job(study, family, run, seed)
         for family in study.families
         for run in study.runs
         if not (study.run(run) and study.run(run).post_rl)
         for seed in study.rl_seeds(run)
-    ]
-    return pd.concat(logs, ignore_index=True)[["family", "run", "rl_seed", "step", *CURVES]] if logs else None
+    }

@@ -63,6 +63,7 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
     if not work.done:
         made = {"results": evaluation.results(study), "predictors": held_out.predictors(study)}
         made |= {"sft_curves": sft.curves(study), "rl_curves": grpo.curves(study)}
+        made["rl_probes"] = grpo.probe_counts(study)
         for name, table in made.items():
             if table is not None:
                 write_table(table, work.folder / f"{name}.csv")

@@ -5,12 +5,18 @@ import pandas as pd
 from sftrl import curate
 from sftrl.errors import InputError
 from sftrl.files import read_table, write_table
-from sftrl.recipes import Checkpoint, Sft
+from sftrl.recipes import Checkpoint, Decoding, Sft
 from sftrl.stages import base, curation
 from sftrl.stages.job import Job, Work, given
 from sftrl.study import Study
 
-CHOICE = {"selection", "examples", "tokens", "epochs"}  # what of a run's settings says which examples, how often
+CHOICE = {
+    "selection",
+    "examples",
+    "tokens",
+    "temperature",
+    "epochs",
+}  # what of a run's settings says which examples, how often
 
 
 def job(study: Study, family: str, run: str) -> Job:
@@ -60,12 +66,26 @@ def examples(study: Study, family: str, run: str, work: Work) -> pd.DataFrame:
     chosen = curate.select(
         pool,
         settings.examples,
-        settings.selection,
+        "random" if settings.selection == "self" else settings.selection,
         work.seeds["select"],
         tokens=settings.tokens,
         count_tokens=count,
     )
+    if settings.selection == "self":
+        chosen = chosen.assign(response=_own_responses(study, family, chosen, settings.temperature, work))
     return chosen.assign(n_tokens=count(list(chosen["response"])))
+
+
+def _own_responses(study: Study, family: str, chosen: pd.DataFrame, temperature: float, work: Work) -> list[str]:
+    """Return the base's responses to the chosen prompts, drawn once."""
+    path = work.folder / "own_responses.parquet"
+    if not path.exists():
+        from sftrl.sample.local import respond
+
+        decoding = Decoding(temperature=temperature, max_tokens=study.params.evaluation.max_tokens)
+        texts = respond(base.checkpoint(study, family)[0], list(chosen["prompt"]), decoding, work.seeds["select"])
+        write_table(pd.DataFrame({"id": chosen["id"], "response": texts}), path)
+    return list(read_table(path)["response"])
 
 
 def train(study: Study, family: str, run: str, chosen: pd.DataFrame, work: Work) -> pd.DataFrame:

@@ -1,14 +1,12 @@
 """What a notebook shows beside numbers: figures as pictures, completions before and after, graded responses."""
 
 import io
-from collections.abc import Sequence
 
 import pandas as pd
 
-from sftrl.chat import encode_prompt
 from sftrl.generations import Grader, Store
 from sftrl.generations.parts import read_part
-from sftrl.recipes import Checkpoint, Decoding
+from sftrl.recipes import Decoding
 from sftrl.stages import evaluation
 
 PARTS = 8  # of a store, at most, that examples are looked for in: a part is a batch of samples
@@ -23,35 +21,14 @@ def picture(figure, width: int = 800):
     return Image(drawn.getvalue(), width=width)
 
 
-def completions(
-    before: Checkpoint, after: Checkpoint, prompts: Sequence[str], *, max_tokens: int
-) -> dict[str, list[str]]:
-    """Complete prompts greedily by two checkpoints; return the texts, `before` and `after`."""
-    from sftrl.models import context_length, load_model, load_tokenizer, stop_ids
-    from sftrl.sample import Request
-    from sftrl.sample.local import draw_batch
-
-    texts = {}
-    for name, checkpoint in (("before", before), ("after", after)):
-        tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint).eval()
-        asked = [Request("", "", i, 0, tuple(encode_prompt(tokenizer, text))) for i, text in enumerate(prompts)]
-        room = context_length(checkpoint) - max(len(request.prompt) for request in asked)
-        greedy = Decoding(temperature=0.0, max_tokens=max(1, min(max_tokens, room)))
-        drawn = draw_batch(model, asked, greedy, stop_ids(checkpoint, tokenizer))
-        texts[name] = tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
-    return texts
-
-
 def learned(study, family: str, run: str, examples: pd.DataFrame) -> pd.DataFrame:
     """Return held-out examples with the teacher's response, the base's (`before`) and the run's (`after`)."""
+    from sftrl.sample.local import respond
     from sftrl.stages import base, sft
 
-    made = completions(
-        base.checkpoint(study, family)[0],
-        sft.checkpoint(study, family, run)[0],
-        list(examples["prompt"]),
-        max_tokens=study.params.evaluation.max_tokens,
-    )
+    greedy = Decoding(temperature=0.0, max_tokens=study.params.evaluation.max_tokens)
+    both = {"before": base.checkpoint(study, family)[0], "after": sft.checkpoint(study, family, run)[0]}
+    made = {name: respond(checkpoint, list(examples["prompt"]), greedy) for name, checkpoint in both.items()}
     return examples[["prompt", "response"]].rename(columns={"response": "teacher"}).assign(**made)
 
 

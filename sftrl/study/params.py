@@ -102,15 +102,17 @@ class Run(Checkpoint):
     """One row of the grid: an SFT run, or a checkpoint of one's own (`name` and `model`).
 
     An SFT run has a number of `examples`, or as many as make so many response `tokens`: a fair budget between
-    selections of short and of long ones.
+    selections of short and of long ones. Selection `self` is a control that teaches nothing new: random prompts with
+    responses that the base draws itself at a low `temperature`, right or wrong (chosen here).
 
     A checkpoint of one's own is loaded as its family says, but for what is given here. `post_rl` is what RL made of it,
     where that is known.
     """
 
-    selection: Literal["random", "shortest", "longest", "mixed"] | None = None
+    selection: Literal["random", "shortest", "longest", "mixed", "self"] | None = None
     examples: Count | None = None
     tokens: Count | None = None
+    temperature: Rate | None = None  # of the base's own responses, which `self` trains on
     epochs: Count | None = None
     learning_rate: Rate | None = None
     data_seed: int = 0
@@ -124,6 +126,8 @@ class Run(Checkpoint):
         trained = (self.selection, self.examples or self.tokens, self.epochs)
         if self.model is None and None in trained:
             raise ValueError("a run needs 'selection', 'examples' and 'epochs' (or 'name' and 'model')")
+        if (self.selection == "self") != (self.temperature is not None):
+            raise ValueError("'temperature' is for selection 'self', the base's own responses, and goes with it")
         if self.examples and self.tokens:
             raise ValueError("a run has 'examples' or 'tokens', not both")
         if self.model is not None and (self.name is None or any(trained)):
@@ -143,7 +147,8 @@ class Run(Checkpoint):
         size = (f"{count // 1000}k" if count % 1000 == 0 else str(count)) + ("tok" if self.tokens else "")
         rate = f"-lr{self.learning_rate:g}" if self.learning_rate else ""
         seed = f"-d{self.data_seed}" if self.data_seed else ""
-        return f"{self.selection}-{size}-{self.epochs}ep{rate}{seed}"
+        kind = f"{self.selection}{self.temperature:g}" if self.temperature else self.selection
+        return f"{kind}-{size}-{self.epochs}ep{rate}{seed}"
 
 
 LOADING = set(Checkpoint.model_fields) | {"post_rl"}
