@@ -87,6 +87,17 @@ def test_shards_share_the_work():
     assert "total" in table(shards, on)
 
 
+def test_a_budget_of_tokens_costs_what_as_many_examples_cost(fresh):
+    params = Study.load("params/quick.yaml").params.model_dump(mode="json", exclude_defaults=True)
+    both = [
+        {"selection": "random", "examples": 400, "epochs": 16},
+        {"selection": "random", "tokens": 17_000, "epochs": 16},
+    ]
+    rows, _ = planned(Study(check(params | {"runs": both}, "test")))
+    one, other = (row.cost.tokens for row in rows if row.stage == "sft")
+    assert one == pytest.approx(other, rel=0.1)
+
+
 def test_a_model_that_does_not_fit_is_named_with_what_to_change():
     rows, on = planned(real())
     (said,) = [line for line in warnings(rows, on, 10 * TERABYTE) if "/grpo/" in line]

@@ -107,7 +107,8 @@ def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
     if kind == "sft":
         run, recipe = job.settings["run"], job.settings["sft"]
         padded = prompt + (sft if recipe["packing"] else min(sft * longest, recipe["max_length"] - prompt))
-        return _training(study, model, on, recipe, run["examples"] * run["epochs"], padded, recipe["max_length"], 1.0)
+        examples = run.get("examples") or run["tokens"] / sft
+        return _training(study, model, on, recipe, examples * run["epochs"], padded, recipe["max_length"], 1.0)
     if kind == "grpo":
         return _rl(study, model, on, job.settings["grpo"], lengths)
     return _evaluation(study, job, model, on, lengths)
