@@ -74,6 +74,15 @@ def test_the_whole_graph_runs(finished):
     losses = pd.read_csv(figures / "predictors.csv").set_index("run")["generalization_loss"]
     assert (losses > 0).all()
     assert losses[RUN] < losses["base"]  # SFT fits the teacher's notation, a little
+    probes = pd.read_csv(figures / "rl_probes.csv")
+    assert list(probes.columns[:6]) == ["family", "run", "rl_seed", "step", "samples", "tokens"]
+    assert list(probes["step"]) == 3 * [0, 1]
+    counts = probes[probes.columns[6:]]
+    assert list(counts.columns) == [
+        f"rl/{i}" for i in pd.read_parquet(made(finished, "data") / "rl.parquet")["id"][-4:]
+    ]
+    assert counts.to_numpy().min() >= 0
+    assert counts.to_numpy().max() <= 4
     for name in ("bars", "passk_curves", "rl_curves", "sft_curves"):
         assert (figures / f"{name}.png").stat().st_size > 5000
         assert (figures / f"{name}.pdf").stat().st_size > 1000
@@ -230,6 +239,21 @@ def test_a_changed_setting_lands_beside_the_studys_own(finished):
     assert sorted(rates) == [0.001, 0.002]
     assert planned(finished) == {}
     shutil.rmtree(versions[rates.index(0.002)])
+
+
+def test_the_control_is_trained_on_the_bases_own_responses(finished):
+    """To the prompts of a random selection, and drawn once: they are the same when the notebook is run again."""
+    change = "change: {runs: [{selection: self, temperature: 0.3, examples: 32, epochs: 2}]}"
+    for _ in range(2):
+        result = papermill(finished, "02_sft", "-p", "study", "smoke", "-y", change, "-p", "run", "self0.3-32-2ep")
+        assert result.returncode == 0, result.stderr[-3000:]
+    (folder,) = (finished / f"runs/smoke/{FAMILY}/sft/self0.3-32-2ep").iterdir()
+    assert json.loads((folder / "manifest.json").read_text())["settings"]["run"]["temperature"] == 0.3
+    own = pd.read_parquet(folder / "own_responses.parquet")
+    teacher = pd.read_parquet(made(finished, "data") / "sft.parquet").set_index("id")["response"]
+    assert len(own) == 32
+    assert (own["response"] != teacher[own["id"]].to_numpy()).mean() > 0.8
+    shutil.rmtree(folder.parent)
 
 
 def test_a_notebook_opened_in_its_own_folder_runs_on_its_defaults(finished):

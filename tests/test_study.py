@@ -63,6 +63,8 @@ SLIPS = [
     ({"runs": [{"selection": "random", "examples": 8, "epochs": 1, "dtype": "auto"}]}, "'dtype' is for a checkpoint"),
     ({"families": {"x": {"scratch": {"architecture": "llama", "hidden_size": 48}}}}, "hidden_size: 48 should be a mul"),
     ({"grpo": ..., "runs": [{"name": "a", "model": "b", "rl_seeds": [1]}]}, "a has 'rl_seeds', and the study has no"),
+    ({"runs": [{"selection": "self", "examples": 8, "epochs": 1}]}, "'temperature' is for selection 'self'"),
+    ({"grpo__probes": {"at": [0, 9]}}, "grpo: probes.at: 9 is beyond the last of 3 steps"),
     ({"data__prompt": "Solve it."}, "data: 'prompt' must contain {problem}"),
 ]
 
@@ -106,6 +108,7 @@ LABELS = [
     ({"selection": "shortest", "examples": 250, "epochs": 1}, "shortest-250-1ep"),
     ({"selection": "mixed", "examples": 1500, "epochs": 1, "learning_rate": 2.0e-5}, "mixed-1500-1ep-lr2e-05"),
     ({"selection": "random", "examples": 8, "epochs": 1, "data_seed": 3}, "random-8-1ep-d3"),
+    ({"selection": "self", "temperature": 0.3, "examples": 8, "epochs": 1}, "self0.3-8-1ep"),
     ({"name": "mine", "model": "some/model"}, "mine"),
 ]
 
