@@ -1,7 +1,7 @@
 """What a checkpoint's own rollouts tell of it: read again by the model that drew them, and by the base.
 
-Of the samples that `03_evaluate` has drawn anyway, so many as make `evaluation.rollout_tokens`: on the RL problems where
-the study samples some of them, since RL begins there, else on the benchmarks.
+Of the samples that `03_evaluate` has drawn anyway, so many as make `evaluation.rollout_tokens`: on the RL problems
+where the study samples some of them, since RL begins there, else on the benchmarks.
 """
 
 import math

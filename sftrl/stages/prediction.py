@@ -72,7 +72,13 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
 
 def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[str, pd.DataFrame]:
     """Return what the tables say, by name: how predictors did, where runs have been through RL; and a decision."""
-    return analyse(found["results"], found["predictors"], judging=study.params.predict, seed=work.seeds["resamples"])
+    return analyse(
+        found["results"],
+        found["predictors"],
+        judging=study.params.predict,
+        left_out_of_average=tuple(study.params.evaluation.left_out_of_average),
+        seed=work.seeds["resamples"],
+    )
 
 
 def answer(said: dict[str, pd.DataFrame]) -> str:
