@@ -22,8 +22,12 @@ DESCRIPTION = ["selection", "examples", "epochs", "learning_rate", "data_seed"]
 SETTINGS = ("problems", "samples", *Decoding.model_fields, "verifier_version")
 
 
+SAMPLED, SAMPLED_RL = "sampled_tokens", "sampled_tokens_rl"  # of the scores' benchmarks, of RL problems
+FREE = ""  # known without a token
+
+
 class Predictor(NamedTuple):
-    """A number known before RL that may predict the score after it.
+    """A number that may predict the score after RL: known before it, but for those named `early_`, of its first steps.
 
     Attributes:
         column: a regular expression that the column's name matches as a whole.
@@ -31,6 +35,7 @@ class Predictor(NamedTuple):
         label: as a reader would name it; `{}` stands for the expression's group.
         unit: "%" for a share, which tables hold as a fraction and figures show in percent; "" for a plain number.
         headline: whether a first look needs it.
+        cost: the column that holds how many tokens were sampled or read to measure it; `FREE`; or None, not known.
     """
 
     column: str
@@ -38,27 +43,44 @@ class Predictor(NamedTuple):
     label: str
     unit: str = ""
     headline: bool = False
+    cost: str | None = None
 
 
 # The only list of predictors. Of `results.csv` and `predictors.csv` every column is judged that one of these matches;
-# `_rl` marks what was measured on RL problems. The first that matches a column describes it.
+# `_rl` marks what was measured on RL problems. The first that matches a column describes it. docs/statistics.md has the
+# definition of each, and where it comes from.
 PREDICTORS = (
-    Predictor(r"pass@(1|16|64)", 1, "Pass@{}", "%", headline=True),
-    Predictor(r"pass@(\d+)", 1, "Pass@{}", "%"),
-    Predictor(r"extrapolated_pass@(\d+)", 1, "forecast Pass@{}", "%"),
-    Predictor(r"majority@(\d+)", 1, "majority@{}", "%"),
-    Predictor(r"pass@(1|16|64)_rl", 1, "Pass@{} (RL problems)", "%"),
-    Predictor(r"generalization_loss", -1, "loss", "nats/token", headline=True),
-    Predictor(r"generalization_loss_example_mean", -1, "loss (example mean)", "nats/token"),
-    Predictor(r"signal_share_rl", 0, "informative groups (RL problems)", "%", headline=True),
-    Predictor(r"signal_share", 0, "informative groups", "%"),
-    Predictor(r"entropy", 0, "entropy", "nats/token", headline=True),
-    Predictor(r"token_accuracy", 0, "token accuracy", "%"),
-    Predictor(r"mean_tokens", 0, "response length", "tokens"),
-    Predictor(r"(truncated|unparseable|empty)", 0, "{} responses", "%"),
-    Predictor(r"sft_tokens", 0, "SFT tokens", headline=True),
-    Predictor(r"epochs", 0, "epochs", headline=True),
-    Predictor(r"examples", 0, "examples"),
+    Predictor(r"pass@(1|16|64)", 1, "Pass@{}", "%", headline=True, cost=SAMPLED),
+    Predictor(r"pass@(\d+)", 1, "Pass@{}", "%", cost=SAMPLED),
+    Predictor(r"extrapolated_pass@(\d+)", 1, "forecast Pass@{}", "%", cost=SAMPLED),
+    Predictor(r"majority@(\d+)", 1, "majority@{}", "%", cost=SAMPLED),
+    Predictor(r"pass@(1|16|64)_rl", 1, "Pass@{} (RL problems)", "%", cost=SAMPLED_RL),
+    Predictor(r"generalization_loss", -1, "loss", "nats/token", headline=True, cost="held_out_tokens"),
+    Predictor(r"generalization_loss_example_mean", -1, "loss (example mean)", "nats/token", cost="held_out_tokens"),
+    Predictor(r"coverage_tail@(\d+)", -1, "references rarer than 1 in {}", "%", cost="held_out_tokens"),
+    Predictor(r"signal_share_rl", 0, "informative groups (RL problems)", "%", headline=True, cost=SAMPLED_RL),
+    Predictor(r"signal_share", 0, "informative groups", "%", cost=SAMPLED),
+    Predictor(r"reachable_share_rl", 1, "RL problems within reach of a group", "%", cost=SAMPLED_RL),
+    Predictor(r"reachable_share", 1, "problems within reach of a group", "%", cost=SAMPLED),
+    Predictor(r"reward_variance_rl", 0, "variance of rewards (RL problems)", cost=SAMPLED_RL),
+    Predictor(r"reward_variance", 0, "variance of rewards", cost=SAMPLED),
+    Predictor(r"success_variance_rl", 0, "variance of success rates (RL problems)", cost=SAMPLED_RL),
+    Predictor(r"success_variance", 0, "variance of success rates", cost=SAMPLED),
+    Predictor(r"distinct_correct_rl", 1, "distinct solutions (RL problems)", "in 16 samples", cost=SAMPLED_RL),
+    Predictor(r"distinct_correct", 1, "distinct solutions", "in 16 samples", cost=SAMPLED),
+    Predictor(r"rollout_entropy", 0, "entropy of own rollouts", "nats/token", cost="rollout_tokens"),
+    Predictor(r"rollout_kl", 0, "KL from the base on own rollouts", "nats/token", cost="rollout_tokens"),
+    Predictor(r"kl_from_base", 0, "KL from the base", "nats/token", cost="held_out_tokens"),
+    Predictor(r"weight_distance", 0, "distance of weights from the base", "%", cost=FREE),
+    Predictor(r"entropy", 0, "entropy", "nats/token", headline=True, cost="held_out_tokens"),
+    Predictor(r"token_accuracy", 0, "token accuracy", "%", cost="held_out_tokens"),
+    Predictor(r"mean_tokens", 0, "response length", "tokens", cost=SAMPLED),
+    Predictor(r"(truncated|unparseable|empty)", 0, "{} responses", "%", cost=SAMPLED),
+    Predictor(r"early_no_signal", 0, "groups without signal (first 5 % of RL)", "%", cost="early_tokens"),
+    Predictor(r"early_entropy_slope", 0, "slope of entropy (first 5 % of RL)", "nats/step", cost="early_tokens"),
+    Predictor(r"sft_tokens", 0, "SFT tokens", headline=True, cost=FREE),
+    Predictor(r"epochs", 0, "epochs", headline=True, cost=FREE),
+    Predictor(r"examples", 0, "examples", cost=FREE),
 )
 # Judged where all their columns are there: `a + b` is a regression on both, `average(a, b)` the mean of the two,
 # standardised, losses with their sign flipped. The paper's "both" may be either.

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {  # the room's modules, and the tests that are its own
     "passk": ("sftrl/passk/*.py", "tests/test_passk*.py"),
-    "loss": ("sftrl/loss.py", "tests/test_loss.py"),
+    "loss": ("sftrl/loss/*.py", "tests/test_loss.py"),
     "predict": ("sftrl/predict/*.py", "tests/test_predict*.py"),
     "verify": ("sftrl/verify/*.py", "tests/test_verify*.py"),
     "generations": ("sftrl/generations/*.py", "tests/test_generations*.py"),

@@ -352,7 +352,21 @@ def test_counts_and_rates(tmp_path):
         ["1", "3", True, 3],
         ["2", "5", False, 2],
     ]
+    # Right responses are told apart by their texts.
+    assert summary.solutions.to_numpy().tolist()[:1] == [["sums", "1", 3]]
+    assert summary.solutions[["benchmark", "count"]].to_numpy().tolist()[1:] == [["halves", 1], ["halves", 1]]
     assert summarise(tmp_path, PROBLEMS, partial=True, start=2).problems["n"].tolist() == [2, 1, 0]
+
+
+def test_white_space_around_a_right_response_makes_no_other_solution(tmp_path):
+    with Store.open(tmp_path, KEY) as store:
+        for i, text in enumerate(["\\boxed{3}", " \\boxed{3}\n", "So \\boxed{3}"]):
+            store.append(rows([("sums", "1", i)], response=text))
+    grade(tmp_path, PROBLEMS)
+    found = summarise(tmp_path, PROBLEMS.iloc[:1]).solutions
+    assert sorted(found["count"]) == [1, 2]
+    assert set(found["problem_id"]) == {"1"}
+    assert summarise(tmp_path, PROBLEMS.iloc[:1], stop=1).solutions["count"].tolist() == [1]
 
 
 def test_too_few_samples_are_an_error_or_called_partial(tmp_path):

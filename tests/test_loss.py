@@ -145,6 +145,66 @@ def test_states_changed_before_the_head_are_noticed(examples):
     assert got.nll_sum == pytest.approx(plain(model, tokenizer, examples)["nll_sum"].sum(), rel=1e-5)
 
 
+@torch.inference_mode()
+def plain_kl(model, reference, tokenizer, examples) -> list[float]:
+    """KL(model || reference) of each example's response tokens, their mean; one at a time, in double precision."""
+    values = []
+    for example in examples:
+        ids, prompt = encode_example(tokenizer, example["prompt"], example["response"])
+        ours, theirs = (m(torch.tensor([ids])).logits[0, prompt - 1 : -1].double() for m in (model, reference))
+        ours, theirs = ours.log_softmax(-1), theirs.log_softmax(-1)
+        values.append((ours.exp() * (ours - theirs)).sum(-1).mean().item())
+    return values
+
+
+@pytest.mark.parametrize("budget", [1, 10_000])
+def test_kl_from_a_reference_agrees_with_a_plain_loop(budget, examples, monkeypatch):
+    model, reference, tokenizer = model_of("Gemma2"), model_of("Llama"), tokenizer_of()
+    monkeypatch.setitem(loss.CHUNK_LOGITS, "cpu", 10 * model.config.vocab_size)
+    alone = response_loss(model, tokenizer, examples)
+    got = response_loss(model, tokenizer, examples, reference=reference, token_budget=budget)
+    want = plain_kl(model, reference, tokenizer, examples)
+    assert got.per_example["kl"].tolist() == pytest.approx(want, rel=1e-4)
+    assert got.kl == pytest.approx(np.average(want, weights=got.per_example["n_tokens"]), rel=1e-5)
+    back = plain_kl(reference, model, tokenizer, examples)
+    other = response_loss(reference, tokenizer, examples, reference=model)
+    assert other.kl == pytest.approx(np.average(back, weights=got.per_example["n_tokens"]), rel=1e-4)
+    assert abs(other.kl - got.kl) > 0.01 * got.kl  # it has a direction
+    assert got.nll_sum == pytest.approx(alone.nll_sum, rel=1e-6)
+    assert got.entropy == pytest.approx(alone.entropy, rel=1e-6)
+    assert alone.kl is None
+    assert response_loss(model, tokenizer, examples, reference=model).kl == pytest.approx(0, abs=1e-6)
+
+
+def test_kl_where_tokens_are_ruled_out(examples):
+    model, reference, tokenizer = model_of("Phi"), model_of("Phi"), tokenizer_of()
+    reference.lm_head.weight.data *= 2
+    for one in (model, reference):
+        one.lm_head.bias.data[0] = -math.inf  # <pad>
+    want = response_loss(model, tokenizer, examples, reference=reference).kl
+    assert 0 < want < math.inf
+    reference.lm_head.bias.data[0] = 0  # the model gives it nothing: no part
+    assert 0 < response_loss(model, tokenizer, examples, reference=reference).kl < math.inf
+    assert response_loss(reference, tokenizer, examples, reference=model).kl == math.inf
+
+
+def test_a_reference_of_another_vocabulary_is_refused(examples):
+    with pytest.raises(InputError, match="reference: its vocabulary has 100 tokens, and the model's 47"):
+        response_loss(model_of(), tokenizer_of(), examples, reference=model_of(vocab_size=100))
+
+
+def test_a_rollout_that_was_cut_off_has_no_eos():
+    model, tokenizer = model_of(), tokenizer_of()
+    row = {"id": "x", "prompt": "1+2=", "response": "3. "}
+    ended, cut = (
+        response_loss(model, tokenizer, [row | {"finish_reason": reason}]).per_example.iloc[0]
+        for reason in ("stop", "length")
+    )
+    whole = response_loss(model, tokenizer, [row]).per_example.iloc[0]
+    assert (ended["n_tokens"], cut["n_tokens"], whole["n_tokens"]) == (4, 3, 4)
+    assert ended["nll_sum"] == whole["nll_sum"] > cut["nll_sum"]
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("budget", [1, 64, 10_000])
 def test_batches_order_and_padding_do_not_matter(side, budget, examples):
@@ -225,6 +285,9 @@ def test_the_model_is_left_as_it_was(examples):
     reference = response_loss(model, tokenizer, examples)
     model.train()
     assert response_loss(model, tokenizer, examples).nll_sum == reference.nll_sum  # no dropout
+    other = model_of(attention_dropout=0.5).train()
+    assert response_loss(model, tokenizer, examples, reference=other).kl == pytest.approx(0, abs=1e-6)
+    assert other.training
     assert model.training
     assert not model.lm_head._forward_hooks
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from sftrl import procedural
 from sftrl.chat import encode_example, encode_prompt, render_prompt, template_hash
 from sftrl.errors import InputError
-from sftrl.models import ARCHITECTURES, build_tokenizer, load_model, load_tokenizer
+from sftrl.models import ARCHITECTURES, build_tokenizer, load_model, load_tokenizer, weight_distance
 from sftrl.recipes import Checkpoint
 
 import numpy as np  # isort: skip
@@ -84,3 +84,17 @@ def test_an_empty_response_is_named(tokenizer):
 def test_no_eos_is_an_error(tokenizer):
     with pytest.raises(InputError, match="no EOS token"):
         encode_example(PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer), "x", "y")
+
+
+def test_the_distance_of_weights_is_relative_to_the_bases():
+    base, (other, _), (wider, _) = tiny_pair()[0], tiny_pair(), tiny_pair(hidden_size=64)
+    assert weight_distance(base, base) == 0
+    with torch.no_grad():
+        for weights in other.parameters():
+            weights *= 1.25
+    assert weight_distance(other, base) == pytest.approx(0.25)
+    assert weight_distance(base, other) == pytest.approx(0.2)
+    other = tiny_pair(seed=1)[0]
+    stacked = [torch.cat([w.flatten() for w in model.parameters()]) for model in (other, base)]
+    assert weight_distance(other, base) == pytest.approx(((stacked[0] - stacked[1]).norm() / stacked[1].norm()).item())
+    assert weight_distance(wider, base) is None

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
 from sftrl.errors import InputError
-from sftrl.passk import average_intervals, extrapolate_pass_at_k, extrapolation, majority_at_k, pass_at_k, signal_share
+from sftrl.passk import (
+    average_intervals,
+    extrapolate_pass_at_k,
+    extrapolation,
+    majority_at_k,
+    pass_at_k,
+    reward_variance,
+    signal_share,
+    success_variance,
+)
 
 POPULATIONS = {
     "beta": lambda random, size: random.beta(0.15, 1, size),
@@ -293,3 +302,32 @@ def test_signal_share_is_a_mean_over_problems():
         signal_share([8, 4], [1, 1], 8)
     with pytest.raises(InputError, match="one group size"):
         signal_share([8, 8], [1, 1], [4, 8])
+
+
+def test_variances_are_unbiased():
+    random = np.random.default_rng(3)
+    p = random.beta(0.5, 1, 40)  # of these problems; the variance between them is that of problems drawn from them
+    rewards, rates = [], []
+    for _ in range(4000):
+        drawn = random.choice(p, 6)
+        c = random.binomial(4, drawn)
+        rewards.append(reward_variance(4, c))
+        rates.append(success_variance(4, c))
+    assert np.mean(rewards) == pytest.approx((p * (1 - p)).mean(), abs=4 * np.std(rewards) / 4000**0.5)
+    assert np.mean(rates) == pytest.approx(p.var(), abs=4 * np.std(rates) / 4000**0.5)
+    assert reward_variance(8, [8, 6]) == pytest.approx(np.diff(pass_at_k(8, [8, 6], [1, 2]).mean(axis=0))[0])
+
+
+@pytest.mark.parametrize(("n", "c"), [(1, [1, 0]), ([1, 4], [1, 2])])
+def test_a_single_sample_says_nothing_of_a_variance(n, c):
+    assert np.isnan(reward_variance(n, c))
+    assert np.isnan(success_variance(n, c))
+
+
+def test_one_problem_says_nothing_of_how_problems_differ():
+    assert np.isnan(success_variance(4, [2]))
+    assert reward_variance(4, [2]) == pytest.approx(1 / 3)
+    with pytest.raises(InputError, match="c > n"):
+        reward_variance(4, [5])
+    with pytest.raises(InputError, match="c > n"):
+        success_variance(4, [5, 1])

@@ -11,9 +11,22 @@ from scipy import stats
 from simulated import study
 
 from sftrl.errors import InputError
-from sftrl.predict import analyse, compare, judge, measures, noise_ceiling, pools, predictor_names, regret, runs_table
+from sftrl.predict import (
+    analyse,
+    compare,
+    judge,
+    measures,
+    noise_ceiling,
+    order,
+    pools,
+    predictor_names,
+    regret,
+    runs_table,
+)
 from sftrl.predict.comparison import expected_regret
-from sftrl.predict.judge import halves, permutations
+from sftrl.predict.features import singles
+from sftrl.predict.judge import halves, max_t_p, permutations
+from sftrl.predict.order import benchmarks_of
 from sftrl.predict.runs import core_results
 from sftrl.predict.uncertainty import fisher_z
 from sftrl.recipes import Judging
@@ -203,6 +216,12 @@ def test_core_is_the_average_of_its_benchmarks(tables):
     for column in ("pass@1", "pass@64", "post_rl", "gain"):
         assert np.allclose(core[column], 0.75 * alone[column])
     assert (core["generalization_loss"] == alone["generalization_loss"]).all()
+    rl = results[(results["phase"] == "post_sft") & (results["benchmark"] == "chains")].assign(benchmark="rl")
+    results = pd.concat([results, rl], ignore_index=True).assign(sampled_tokens=100)
+    both = runs_table(core_results(results, ["chains", "equations"]), predictors, benchmark="core")
+    assert np.allclose(both["pass@1_rl"], alone["pass@1"])  # RL problems are no part of the average, and not lost
+    assert set(both["sampled_tokens"]) == {200}  # what both cost
+    assert set(both["sampled_tokens_rl"]) == {100}
     with pytest.raises(InputError, match="core: no benchmark 'aime'"):
         core_results(results, ["chains", "aime"])
     live = Judging(resamples=10, live=0.3, core=["chains", "equations"])
@@ -216,14 +235,14 @@ def test_core_is_the_average_of_its_benchmarks(tables):
 
 def test_a_new_predictor_needs_one_line(tables, monkeypatch):
     results, predictors = tables
-    new = Predictor(r"weight_distance", -1, "weight distance", headline=True)
+    new = Predictor(r"luck", -1, "luck", headline=True)
     monkeypatch.setattr("sftrl.tables.PREDICTORS", (*PREDICTORS, new))
-    predictors = predictors.assign(weight_distance=np.linspace(0, 1, len(predictors)))
+    predictors = predictors.assign(luck=np.linspace(0, 1, len(predictors)))
     runs = runs_table(results, predictors)
-    assert "weight_distance" in predictor_names(runs)
-    assert "weight_distance" in headline(predictor_names(runs))
-    assert (direction("weight_distance"), label("weight_distance")) == (-1, "weight distance")
-    assert "weight_distance" in set(regret(runs)["predictor"])
+    assert "luck" in predictor_names(runs)
+    assert "luck" in headline(predictor_names(runs))
+    assert (direction("luck"), label("luck")) == (-1, "luck")
+    assert "luck" in set(regret(runs)["predictor"])
 
 
 def test_predictors_have_direction_label_and_headline():
@@ -530,6 +549,111 @@ def test_no_residue_reaches_a_table(runs):
 
 def test_analyse_gives_every_table_for_every_pool(tables):
     found = analyse(*tables, names=["pass@1", "pass@64"], splits=20, judging=Judging(resamples=50))
-    assert set(found) == {"runs", "judged", "compared", "regret", "ceiling", "decision"}
+    assert set(found) == {"runs", "judged", "compared", "regret", "ceiling", "order", "decision"}
     assert {"all", "dataset", "instance", "benchmark:chains"} <= set(found["judged"]["pool"])
     assert set(found["judged"]["target"]) == {"post_rl", "gain"}
+
+
+# ---- many predictors at once: the best of them by chance, and whether their order holds
+
+
+def test_max_t_is_that_of_a_plain_loop():
+    random = np.random.default_rng(1)
+    runs = frame(**{"pass@1": random.random(9), "pass@8": random.random(9), "entropy": random.random(9)})
+    runs["post_rl"] = runs["pass@8"] + random.random(9)
+    runs.loc[3, "entropy"] = np.nan
+    everyone, columns = singles(runs, ["pass@1", "pass@8", "entropy", "pass@1 + entropy"], "post_rl")
+    assert list(columns) == ["pass@1", "pass@8", "entropy"]
+    found = max_t_p(everyone, columns, 300, 5)
+    drawn = np.vstack([np.arange(9), permutations(everyone.groups, 300, np.random.default_rng(5))])
+    y, strength = runs["post_rl"].to_numpy(), np.empty((3, 301))
+    for row, name in enumerate(columns):
+        whole = runs[name].notna().to_numpy()
+        for column, order_of in enumerate(drawn):
+            rho = stats.spearmanr(runs[name][whole], y[order_of][whole]).statistic
+            strength[row, column] = abs(rho) * np.sqrt(whole.sum() - 1)
+    best = strength.max(axis=0)
+    for row, name in enumerate(columns):
+        assert found[name] == pytest.approx(np.mean(best >= strength[row, 0] - 1e-9))
+    judged = judge(runs, ["pass@1", "pass@8", "entropy", "pass@1 + entropy"], resamples=300, seed=5, splits=5)
+    assert judged["p_max_t"].tolist()[:3] == pytest.approx(list(found.values()), abs=1e-8)
+    assert np.isnan(judged["p_max_t"].iloc[3])  # a regression's fit over the runs at hand is none of them
+    alone = judge(runs, ["pass@8"], resamples=300, seed=5, splits=5).iloc[0]
+    assert alone["p_max_t"] == alone["p_spearman"] <= found["pass@8"]
+
+
+def test_max_t_keeps_its_level_where_many_predictors_say_nothing():
+    random = np.random.default_rng(2)
+    low = {"one": 0, "all": 0}
+    for seed in range(200):
+        runs = frame(**{f"pass@{2**k}": random.random(10) for k in range(10)}, post_rl=random.random(10))
+        everyone, columns = singles(runs, predictor_names(runs), "post_rl")
+        assert len(columns) == 10
+        low["all"] += min(max_t_p(everyone, columns, 199, seed).values()) <= 0.05
+        low["one"] += max_t_p(everyone, {"pass@1": columns["pass@1"]}, 199, seed)["pass@1"] <= 0.05
+    assert low["all"] <= 20  # of 200, at a level of 5 %: more than 20 come up once in 3,000 times
+    assert 1 <= low["one"] <= 20
+
+
+def test_families_are_relabelled_and_ranked_within():
+    random = np.random.default_rng(4)
+    runs = frame(**{"pass@1": random.random(12), "post_rl": random.random(12)}).assign(family=["a"] * 5 + ["b"] * 7)
+    runs.loc[5:, ["pass@1", "post_rl"]] += 10  # a difference between families is no predictor's
+    row = judge(runs, ["pass@1"], resamples=500, splits=5).iloc[0]
+    assert row["p_max_t"] == row["p_spearman"] > 0.01
+
+
+def test_the_order_and_how_far_it_moves():
+    ranks = np.arange(8.0)
+    runs = frame(**{"pass@1": ranks, "pass@8": ranks[[1, 0, 2, 3, 4, 5, 6, 7]], "generalization_loss": -ranks})
+    runs["entropy"] = -ranks[[7, 1, 2, 3, 4, 5, 6, 0]]
+    runs["post_rl"] = ranks[[1, 0, 2, 3, 4, 5, 6, 7]]
+    other = runs.assign(post_rl=ranks)  # without one benchmark, the result is in another order
+    table = order(runs, [runs, other], pool="p").set_index("predictor")
+    assert next(iter(table.index)) == "pass@8"
+    assert set(table.index) == {"pass@1", "pass@8", "generalization_loss", "entropy"}
+    rho = {name: stats.spearmanr(runs[name], runs["post_rl"]).statistic for name in table.index}
+    assert table.loc["pass@1", "strength"] == pytest.approx(rho["pass@1"])
+    assert table.loc["generalization_loss", "strength"] == pytest.approx(-rho["generalization_loss"])
+    assert table.loc["entropy", "strength"] == pytest.approx(abs(rho["entropy"]))  # no direction known beforehand
+    assert table["place"].to_dict() == {"pass@8": 1, "pass@1": 2, "generalization_loss": 2, "entropy": 4}
+    less = [stats.spearmanr(runs["pass@1"].drop(i), runs["post_rl"].drop(i)).statistic for i in range(8)]
+    assert table.loc["pass@1", "strength_without_run_low"] == pytest.approx(min(less))
+    assert table.loc["pass@1", "strength_without_run_high"] == pytest.approx(max(less)) == pytest.approx(1)
+    assert table.loc["pass@1", ["place_without_run_low", "place_without_run_high"]].tolist() == [1, 2]
+    assert table.loc["pass@1", ["place_without_benchmark_low", "place_without_benchmark_high"]].tolist() == [1, 2]
+    assert table.loc["pass@8", ["place_without_benchmark_low", "place_without_benchmark_high"]].tolist() == [1, 3]
+    assert table.loc["pass@8", "strength_without_benchmark_high"] == 1
+    assert set(table["benchmarks"]) == {2}
+    assert order(runs, [])["place_without_benchmark_low"].isna().all()
+    assert order(runs.assign(post_rl=1.0), []).empty
+
+
+def test_the_order_of_a_study_leaves_out_each_benchmark_of_the_average(tables):
+    assert benchmarks_of(tables[0]) == ["chains", "equations"]
+    assert benchmarks_of(tables[0], ("equations",)) == ["chains"]
+    how = {"names": ["pass@1", "pass@64"], "splits": 5, "judging": Judging(resamples=50, live=0.2)}
+    found = analyse(*tables, **how)["order"]
+    assert set(found["pool"]) == {"all", "live"}
+    assert set(found["benchmarks"]) == {2}
+    assert set(analyse(*tables, left_out_of_average=("equations",), **how)["order"]["benchmarks"]) == {0}
+
+
+# ---- what measuring a predictor cost
+
+
+def test_tokens_beside_regret(tables):
+    results, predictors = tables[0].assign(sampled_tokens=1000.0), tables[1].assign(held_out_tokens=50)
+    rl = results[(results["phase"] == "post_sft") & (results["benchmark"] == "chains")].assign(benchmark="rl")
+    results = pd.concat([results, rl.assign(sampled_tokens=300.0)], ignore_index=True)
+    runs = runs_table(results, predictors)
+    tokens = regret(runs).set_index("predictor")["tokens"]
+    assert tokens["random choice"] == tokens["epochs"] == 0
+    assert tokens["pass@1"] == tokens["pass@64"] == 1000  # the same samples, paid once
+    assert tokens["pass@1_rl"] == 300
+    assert tokens["generalization_loss"] == tokens["entropy"] == 50
+    assert tokens["pass@1 + generalization_loss"] == 1050
+    assert tokens["average(generalization_loss, pass@64)"] == 1050
+    untold = regret(runs_table(*tables)).set_index("predictor")["tokens"]
+    assert set(untold.dropna().index) == {"random choice", "sft_tokens", "epochs", "examples"}
+    assert (untold.dropna() == 0).all()

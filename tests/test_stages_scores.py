@@ -5,23 +5,25 @@ import pytest
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import extrapolate_pass_at_k, pass_at_k
+from sftrl.passk import extrapolate_pass_at_k, pass_at_k, signal_share
 from sftrl.stages.scores import powers_of_two, score_table
 
 
 def summary(counts: dict[str, list[tuple[int, int]]]) -> Summary:
-    problems, answers = [], []
+    problems, answers, solutions = [], [], []
     for benchmark, pairs in counts.items():
         for i, (n, c) in enumerate(pairs):
             name = {"benchmark": benchmark, "problem_id": f"{benchmark}-{i}"}
-            problems.append(name | {"n": n, "c": c})
+            problems.append(name | {"n": n, "c": c, "mean_tokens": 10.0 + i})
+            solutions += [name | {"count": part} for part in (c // 2, c - c // 2) if part]  # two texts, half of c each
             answers += [name | {"answer": "1", "correct": True, "count": c}] if c else []
     problems = pd.DataFrame(problems)
     benchmarks = pd.DataFrame({"benchmark": list(counts)})
     for i, rate in enumerate(("truncated", "unparseable", "empty", "mean_tokens")):
         benchmarks[rate] = [0.1 * i + j for j in range(len(counts))]
     columns = ["benchmark", "problem_id", "answer", "correct", "count"]
-    return Summary(benchmarks, problems, pd.DataFrame(answers, columns=columns), "v")
+    solutions = pd.DataFrame(solutions, columns=["benchmark", "problem_id", "count"])
+    return Summary(benchmarks, problems, pd.DataFrame(answers, columns=columns), solutions, "v")
 
 
 COUNTS = {"easy": [(8, 8), (8, 6), (8, 7)], "hard": [(8, 0), (8, 1), (8, 0)], "choice": [(8, 2), (8, 3), (8, 1)]}
@@ -85,3 +87,41 @@ def test_a_forecast_beyond_the_samples_stands_beside_the_scores():
     mean = table.loc[["easy", "hard"], "extrapolated_pass@32"].mean()
     assert table.loc["average", "extrapolated_pass@32"] == pytest.approx(mean)
     assert table.loc["average", "extrapolated_pass@32_low"] < mean < table.loc["average", "extrapolated_pass@32_high"]
+
+
+def test_what_the_samples_cost_is_summed_over_the_averages_benchmarks():
+    table = score_table(summary(COUNTS), k=[1], group_size=8, left_out_of_average=["choice"]).set_index("benchmark")
+    assert table["sampled_tokens"].to_dict() == {"easy": 264, "hard": 264, "choice": 264, "average": 528}
+
+
+@pytest.mark.parametrize(("group_size", "share"), [(8, 0.75), (2, 0.5), (16, 1.0)])
+def test_problems_whose_groups_more_likely_than_not_hold_a_right_rollout(group_size, share):
+    counts = [(16, 16), (16, 5), (16, 2), (16, 1)]  # p* is .083 for 8 rollouts, .293 for 2, .042 for 16
+    table = score_table(summary({"a": counts}), k=[1], group_size=group_size).set_index("benchmark")
+    assert table.loc["a", "reachable_share"] == share
+    for n, c in counts:
+        assert (1 - (1 - c / n) ** group_size > 0.5) == (c / n > 1 - 2 ** (-1 / group_size))
+    few = score_table(summary({"a": [(4, 1), (4, 0)]}), k=[1], group_size=8).set_index("benchmark")
+    assert few.loc["a", "signal_share"] == signal_share([4, 4], [1, 0], 4)  # no group is larger than the samples
+    assert few.loc["a", "reachable_share"] == 0.5
+
+
+def test_distinct_solutions_are_rarefied_to_sixteen_samples():
+    row = score_table(summary({"a": [(16, 5), (16, 0), (16, 1)]}), k=[1], group_size=8).iloc[0]
+    assert row["distinct_correct"] == pytest.approx((2 + 0 + 1) / 3)
+    row = score_table(summary({"a": [(32, 10), (32, 0)]}), k=[1], group_size=8).iloc[0]
+    assert row["distinct_correct"] == pytest.approx((2 * pass_at_k(32, [5], 16)[0] + 0) / 2)
+    assert score_table(summary({"a": [(16, 0)] * 2}), k=[1], group_size=8).iloc[0]["distinct_correct"] == 0
+    several = score_table(summary({"a": [(16, 5)] * 2, "b": [(15, 5)] * 2}), k=[1], group_size=8)
+    assert several["distinct_correct"].isna().tolist() == [False, True, True]  # the average is of all, or empty
+
+
+def test_variances_of_rewards_and_of_success_rates():
+    n, c = [8, 8, 8], [8, 6, 1]
+    row = score_table(summary({"a": list(zip(n, c, strict=True))}), k=[1, 2], group_size=8).iloc[0]
+    assert row["reward_variance"] == pytest.approx(row["pass@2"] - row["pass@1"])
+    pairs = [c[i] * c[j] / 64 for i in range(3) for j in range(3) if i != j]
+    assert row["success_variance"] == pytest.approx(2 * row["pass@1"] - row["pass@2"] - sum(pairs) / 6)
+    one = score_table(summary({"a": [(8, 4)]}), k=[1], group_size=8).iloc[0]
+    assert one["reward_variance"] == pytest.approx(2 / 7)
+    assert pd.isna(one["success_variance"])

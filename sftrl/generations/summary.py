@@ -20,7 +20,7 @@ COUNTS = ["n", "c", "truncated", "empty", "unparseable", "timed_out", "tokens"]
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts over a store, three tables; rates are shares of samples, NaN where imported samples do not tell.
+    """Counts over a store, four tables; rates are shares of samples, NaN where imported samples do not tell.
 
     Attributes:
         benchmarks: one row a benchmark: `benchmark, problems, samples` (the smallest n of its problems), `partial`
@@ -29,12 +29,15 @@ class Summary:
             timed_out` (all counts) and `mean_tokens`.
         answers: one row a distinct answer of a problem, most frequent first: `benchmark, problem_id, answer, correct,
             count`. Samples without an answer are not among them. Right answers of different form are one answer.
+        solutions: one row a distinct right response of a problem, told apart by its text, white space around it left
+            out: `benchmark, problem_id, count`.
         verifier_version: what graded, as the grades themselves say.
     """
 
     benchmarks: pd.DataFrame
     problems: pd.DataFrame
     answers: pd.DataFrame
+    solutions: pd.DataFrame
     verifier_version: str
 
 
@@ -69,9 +72,10 @@ def summarise(
     golds = np.array([gold.answer for gold in grader.golds.values()], dtype=object)
     counts = np.zeros((len(known), len(COUNTS)))
     answers: Counter[tuple[int, bool, str]] = Counter()
+    solutions: Counter[tuple[int, int]] = Counter()
     version = None
     for part in Store(folder).parts():
-        rows = read_part(part, ["benchmark", "problem_id", "sample_index", "n_tokens", "finish_reason"])
+        rows = read_part(part, ["benchmark", "problem_id", "sample_index", "n_tokens", "finish_reason", "response"])
         place = known.get_indexer(pd.MultiIndex.from_frame(rows[["benchmark", "problem_id"]]))
         if (place < 0).all():
             continue  # another shard's, perhaps not graded yet
@@ -82,7 +86,7 @@ def summarise(
             version = version or found
             if found != version:
                 raise InputError(f"{part}: graded by verifier {found}, and parts before it by {version}; grade anew")
-        rows = rows[["n_tokens", "finish_reason", "sample_index"]].join(grades[["verdict", "answer", "empty"]])
+        rows = rows.drop(columns=["benchmark", "problem_id"]).join(grades[["verdict", "answer", "empty"]])
         here = (place >= 0) & (rows["sample_index"] >= start)
         if stop is not None:
             here &= rows["sample_index"] < stop
@@ -103,6 +107,8 @@ def summarise(
         }
         for column, name in enumerate(COUNTS):
             np.add.at(counts[:, column], place, np.asarray(values[name], dtype=float))
+        texts = pd.util.hash_array(rows.loc[correct, "response"].str.strip().to_numpy(object), categorize=False)
+        solutions.update(zip(place[correct].tolist(), texts.tolist(), strict=True))
         given = rows["answer"].notna().to_numpy()
         texts = np.where(correct, golds[place], rows["answer"])
         answers.update(zip(place[given].tolist(), correct[given].tolist(), texts[given], strict=True))
@@ -116,7 +122,11 @@ def summarise(
     ).sort_values(
         ["benchmark", "problem_id", "count", "answer"], ascending=[True, True, False, True], ignore_index=True
     )
-    return Summary(benchmarks, table, found, version or VERIFIER_VERSION)
+    distinct = pd.DataFrame(
+        [(*known[place], count) for (place, _), count in sorted(solutions.items())],
+        columns=["benchmark", "problem_id", "count"],
+    )
+    return Summary(benchmarks, table, found, distinct, version or VERIFIER_VERSION)
 
 
 def _benchmarks(table: pd.DataFrame, n: int, partial: bool, folder: str | Path) -> pd.DataFrame:

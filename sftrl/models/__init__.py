@@ -9,6 +9,7 @@ What ends a response, which template a prompt goes through and in which precisio
 for all users of a checkpoint.
 """
 
+from sftrl.models.distance import weight_distance
 from sftrl.models.load import load_model, load_tokenizer, merge_adapter, stop_ids
 from sftrl.models.locate import VLLM_FORMAT, context_length, is_adapter, load_config, resolved_dtype
 from sftrl.models.scratch import ARCHITECTURES, build_model, build_tokenizer
@@ -26,4 +27,5 @@ __all__ = [
     "merge_adapter",
     "resolved_dtype",
     "stop_ids",
+    "weight_distance",
 ]

@@ -9,7 +9,7 @@ average = average_intervals([pass_at_k_interval(n, c, 16) for n, c in benchmarks
 from sftrl.passk.estimator import pass_at_k
 from sftrl.passk.extrapolation import extrapolate_pass_at_k
 from sftrl.passk.intervals import Interval, average_intervals, pass_at_k_interval
-from sftrl.passk.votes import majority_at_k, signal_share
+from sftrl.passk.votes import majority_at_k, reward_variance, signal_share, success_variance
 
 __all__ = [
     "Interval",
@@ -18,5 +18,7 @@ __all__ = [
     "majority_at_k",
     "pass_at_k",
     "pass_at_k_interval",
+    "reward_variance",
     "signal_share",
+    "success_variance",
 ]

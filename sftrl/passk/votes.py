@@ -1,4 +1,4 @@
-"""Two more readings of the same samples: the majority vote at k, and how much signal GRPO would find in its groups."""
+"""More readings of the same samples: the majority vote at k, how much signal GRPO would find, how rewards vary."""
 
 from collections.abc import Sequence
 
@@ -95,3 +95,32 @@ def signal_share(n: ArrayLike, c: ArrayLike, group_size: int) -> float:
         raise InputError(f"group_size = {group_size!r}: one group size at a time")
     size, _ = check_k(whole_k(group_size), n, names)
     return float(np.mean(1.0 - fail_ratio(n, c, size) - fail_ratio(n, n - c, size)))
+
+
+def reward_variance(n: ArrayLike, c: ArrayLike) -> float:
+    """Return the variance of a problem's 0/1 reward, p (1 - p), averaged over problems: Pass@2 less Pass@1. Unbiased.
+
+    NaN where a problem has a single sample, which says nothing of it.
+
+    Raises:
+        InputError: as `pass_at_k`.
+    """
+    n, c, _ = check_counts(n, c)
+    return float(np.mean(c * (n - c) / (n * (n - 1.0)))) if n.min() > 1 else float("nan")
+
+
+def success_variance(n: ArrayLike, c: ArrayLike) -> float:
+    """Return the variance between problems of their success rates p, the samples' noise taken out. Unbiased.
+
+    E[p²] from pairs of samples of a problem, less (E[p])² from pairs of problems: it may so fall below 0 by chance. At
+    equal Pass@1, the larger it is the smaller is Pass@k (arXiv 2504.10478). NaN for one problem, or a single sample.
+
+    Raises:
+        InputError: as `pass_at_k`.
+    """
+    n, c, _ = check_counts(n, c)
+    if n.min() < 2 or len(n) < 2:
+        return float("nan")
+    rate = c / n
+    between = (rate.sum() ** 2 - (rate**2).sum()) / (len(n) * (len(n) - 1))
+    return float(np.mean(c * (c - 1) / (n * (n - 1.0))) - between)

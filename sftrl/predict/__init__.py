@@ -9,11 +9,12 @@
     decide(candidates, calibration=runs)        # for checkpoints that have not been through RL
     replay(runs)                                # the same for runs whose RL results are known: its worth is seen
     advice(answer(runs))                        # whichever of the two there is, in a sentence
+    order(pool, without_benchmark, pool=name)   # the order of predictors with one benchmark, one run left out
     analyse(results, predictors)                # all of the above, as tables by name
 
 The parts: `runs` (from the study's files to runs), `features` and `measures` (what a judgement sees, and correlations),
-`uncertainty` (their intervals at 8 to 40 runs), `judge` (the protocols), `comparison`, `ceiling`, `lines`; `foretell`,
-`ranking`, `decide` and `advice`. docs/statistics.md explains the statistics, and measures their coverage.
+`uncertainty` (their intervals at 8 to 40 runs), `judge` (the protocols), `comparison`, `order`, `ceiling`, `lines`;
+`foretell`, `ranking`, `decide` and `advice`. docs/statistics.md explains the statistics, and measures their coverage.
 """
 
 from sftrl.predict.advice import advice
@@ -24,6 +25,7 @@ from sftrl.predict.decide import answer, decide, replay
 from sftrl.predict.features import predictor_names
 from sftrl.predict.judge import judge
 from sftrl.predict.lines import fit_line
+from sftrl.predict.order import order
 from sftrl.predict.runs import pools, runs_table
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "fit_line",
     "judge",
     "noise_ceiling",
+    "order",
     "pools",
     "predictor_names",
     "regret",

@@ -7,6 +7,7 @@ from sftrl.predict.ceiling import noise_ceiling
 from sftrl.predict.comparison import compare, regret
 from sftrl.predict.decide import answer
 from sftrl.predict.judge import judge
+from sftrl.predict.order import COLUMNS, benchmarks_of, order
 from sftrl.predict.runs import core_results, pools, runs_table
 from sftrl.recipes import Judging
 from sftrl.tables import AVERAGE, POST_RL, RUN
@@ -20,6 +21,7 @@ def analyse(
     names: list[str] | None = None,
     only: tuple[str, ...] | None = None,
     per_benchmark: bool = True,
+    left_out_of_average: tuple[str, ...] = (),
     level: float = 0.95,
     splits: int = 1000,
     seed: int = 0,
@@ -34,11 +36,13 @@ def analyse(
         only: pools to use, by name; default: all.
         per_benchmark: also judge each benchmark on its own (predictor and outcome both of that benchmark), as pool
             `benchmark:NAME`, over all runs.
+        left_out_of_average: benchmarks that are no part of the average, and so of no order with one left out.
         level, splits, seed: as in `judge`.
 
     Returns:
         Tables by name: `runs`; where runs have been through RL, `judged` (targets `post_rl` and `gain`), `compared`,
-        `regret` and `ceiling`, over those runs; `decision`, as `answer` gives it, where there is something to decide.
+        `regret`, `ceiling` and `order` (of the pools `all` and `live`), over those runs; `decision`, as `answer` gives
+        it, where there is something to decide.
     """
     judging = judging or Judging()
     results = results.astype(dict.fromkeys(RUN, str))
@@ -50,6 +54,7 @@ def analyse(
         how = {"level": level, "seed": seed}
         found = _pools(done, predictors, judging, only, per_benchmark)
         tables |= _judgements(found, names, judging, splits, how)
+        tables["order"] = _order(done, predictors, found, names, left_out_of_average)
     decision = answer(runs, seed=seed)
     return tables | ({} if decision.empty else {"decision": decision})
 
@@ -78,6 +83,26 @@ def _pools(
     if absent:
         raise InputError(f"pools: no pool {absent[0]!r}; there are {list(found)}")
     return {name: found[name] for name in only or found}
+
+
+def _order(
+    results: pd.DataFrame,
+    predictors: pd.DataFrame | None,
+    found: dict[str, pd.DataFrame],
+    names: list[str] | None,
+    left_out: tuple[str, ...],
+) -> pd.DataFrame:
+    benchmarks = benchmarks_of(results, left_out)
+    less = [
+        runs_table(core_results(results, [b for b in benchmarks if b != one]), predictors, benchmark="core")
+        for one in (benchmarks if len(benchmarks) > 1 else [])
+    ]
+    tables = []
+    for name in ("all", "live"):
+        runs = found.get(name, pd.DataFrame(columns=RUN))
+        if len(runs):
+            tables.append(order(runs, [runs[RUN].merge(table, on=RUN) for table in less], names, pool=name))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
 
 def _judgements(

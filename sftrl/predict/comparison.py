@@ -13,7 +13,7 @@ from sftrl.predict import measures
 from sftrl.predict.features import Sample, columns_of, predictor_names, sample_of, unfit
 from sftrl.predict.judge import left_out_predictions, resampled
 from sftrl.predict.uncertainty import fisher_z
-from sftrl.tables import DECIMALS, direction, need, rounded
+from sftrl.tables import DECIMALS, FREE, direction, need, predictor, rounded
 
 
 def compare(
@@ -124,8 +124,9 @@ def regret(
 
     Returns:
         `pool, target, predictor, n, candidates, regret, regret_low, regret_high, regret_of_all` (choosing from the
-        whole pool), `note`. Regret has the target's unit. Even a perfect predictor shows some: part of the best run's
-        lead is RL noise.
+        whole pool), `tokens`, `note`. Regret has the target's unit. Even a perfect predictor shows some: part of the
+        best run's lead is RL noise. `tokens` is what measuring the predictor cost a run, on average: response tokens
+        sampled or read; empty where the tables do not tell.
     """
     predictors = predictor_names(runs) if predictors is None else list(predictors)
     rows = []
@@ -135,15 +136,24 @@ def regret(
         note = unfit(sample, name or target, target)
         if note is None:
             score = np.zeros(len(sample.y)) if name is None else score_of(sample, name)
-            row |= _regret(sample, score, candidates, level)
+            row |= _regret(sample, score, candidates, level) | {"tokens": tokens_of(runs, name)}
         rows.append(row | {"note": note or ""})
     return rounded(pd.DataFrame(rows, columns=list(REGRETS)))
 
 
 REGRETS = (
     *("pool", "target", "predictor", "n", "candidates"),
-    *("regret", "regret_low", "regret_high", "regret_of_all", "note"),
+    *("regret", "regret_low", "regret_high", "regret_of_all", "tokens", "note"),
 )
+
+
+def tokens_of(runs: pd.DataFrame, name: str | None) -> float:
+    """Return the tokens that measuring a predictor cost a run, on average: 0 for none, NaN where nobody knows."""
+    known = [predictor(column) for column in (columns_of(name) if name else [])]
+    columns = {one.cost if one else None for one in known} - {FREE}  # what several share is paid once
+    if not columns <= set(runs):
+        return float("nan")
+    return float(runs[sorted(columns)].sum(axis=1, skipna=False).mean())
 
 
 def _regret(sample: Sample, score: np.ndarray, candidates: int, level: float) -> dict[str, float]:

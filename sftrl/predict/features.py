@@ -15,6 +15,7 @@ from sftrl.tables import COMBINATIONS, DESCRIPTION, RUN, direction, need, predic
 
 OF_SEEDS = ("post_rl_sd", "n_seeds")
 LEAST = 4  # runs; with fewer, a line fits almost anything
+TOGETHER = "_"  # a column of zeros, which every run has
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,26 @@ def fitted(sample: Sample) -> np.ndarray:
     if x.shape[1] == 1:
         return x[:, 0]
     return x @ np.linalg.lstsq(x, measures.centred(sample.y, sample.groups), rcond=None)[0]
+
+
+def singles(runs: pd.DataFrame, names: list[str], target: str) -> tuple[Sample, dict[str, np.ndarray]]:
+    """Take all predictors that are one number a run side by side, for what compares them on the same runs.
+
+    Returns:
+        A sample of all runs with the target, without features, and by name the numbers of each predictor that can be
+        judged, (n,), NaN where a run lacks it. A regression on several columns is none of them.
+    """
+    runs = runs.assign(**{TOGETHER: 0.0})
+    everyone = sample_of(runs, TOGETHER, target)
+    index = pd.MultiIndex.from_frame(everyone.runs[RUN])
+    found = {}
+    for name in names:
+        sample = sample_of(runs, name, target)
+        if sample.x.shape[1] == 1 and unfit(sample, name, target) is None:
+            values = np.full(len(index), np.nan)
+            values[index.get_indexer(pd.MultiIndex.from_frame(sample.runs[RUN]))] = sample.x[:, 0]
+            found[name] = values
+    return everyone, found
 
 
 def without(sample: Sample, i: int) -> Sample:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict import measures
-from sftrl.predict.features import Sample, fitted, predictor_names, sample_of, unfit, without
+from sftrl.predict.features import Sample, fitted, predictor_names, sample_of, singles, unfit, without
 from sftrl.predict.uncertainty import bootstrap_interval, correlation_interval, multiple_r2_interval
 from sftrl.recipes import Intervals
 from sftrl.tables import DECIMALS, need, rounded
@@ -54,8 +54,9 @@ def judge(
         seed: of the splits, permutations and resamples. The same seed gives every predictor the same ones.
 
     Returns:
-        One row per predictor; `note` says in words what could not be measured and why (too few runs, a predictor that
-        is missing or the same for all), and the numbers are then empty. `left_out` names the runs that lack a value.
+        One row per predictor. `p_max_t` is `max_t_p`'s, over all predictors judged here. `note` says in words what
+        could not be measured and why (too few runs, a predictor that is missing or the same for all), and the numbers
+        are then empty. `left_out` names the runs that lack a value.
     """
     predictors = predictor_names(runs) if predictors is None else list(predictors)
     if not predictors:
@@ -76,13 +77,15 @@ def judge(
             )
         row["left_out"] = ", ".join(sample.left_out)
         rows.append(row | {"note": note or ""})
-    return rounded(pd.DataFrame(rows, columns=list(COLUMNS)))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    adjusted = max_t_p(*singles(runs, predictors, target), resamples, seed)
+    return rounded(table.assign(p_max_t=table["predictor"].map(adjusted).astype(float)))
 
 
 COLUMNS = (
     *("pool", "target", "predictor", "features", "n"),
     *(f"{m}{end}" for m in ("r2", "pearson", "spearman", "kendall") for end in ("", "_low", "_high")),
-    *("p_r2", "p_spearman", "halves_r2", "halves_r2_sd", "halves_cod", "halves_cod_sd", "halves_cod_median"),
+    *("p_r2", "p_spearman", "p_max_t", "halves_r2", "halves_r2_sd", "halves_cod", "halves_cod_sd", "halves_cod_median"),
     *("loo_cod", "loo_spearman", "influential_run", "r2_without_it", "left_out", "note"),
 )
 
@@ -168,6 +171,39 @@ def permutation_p(sample: Sample, resamples: int, seed: int) -> dict[str, float]
     return {
         f"p_{name}": float(np.mean(s >= s[0] - 1e-9 * abs(s[0]))) for name, s in (("r2", share), ("spearman", rank))
     }
+
+
+def max_t_p(everyone: Sample, columns: dict[str, np.ndarray], resamples: int, seed: int) -> dict[str, float]:
+    """Two-sided p-values of Spearman correlations, for the best of many predictors looked at (Westfall and Young 1993).
+
+    The share of relabellings, the true one included, in which any of the predictors correlates as much as this one was
+    seen to. Each correlation is weighed by the root of its runs less one, where some runs lack a value.
+
+    Args:
+        everyone: all runs, as `singles` gives them.
+        columns: predictors by name, (n,) each, NaN where a run lacks it.
+    """
+    if not columns:
+        return {}
+    y, groups = everyone.y, everyone.groups
+    order = permutations(groups, resamples, np.random.default_rng(seed))
+    order = np.vstack([np.arange(len(y)), order])
+    by_runs: dict[bytes, list[str]] = {}
+    for name, values in columns.items():
+        by_runs.setdefault(np.isfinite(values).tobytes(), []).append(name)
+    names, strengths = [], []
+    for key, alike in by_runs.items():
+        whole = np.frombuffer(key, bool)
+        of = np.unique(groups[whole], return_inverse=True)[1]
+        x = measures.ranks(np.array([columns[name][whole] for name in alike]), of)
+        drawn = measures.ranks(y[order][:, whole], of)
+        with np.errstate(invalid="ignore"):  # a relabelling may give all runs that have a value equal results
+            x, drawn = (values / np.sqrt((values**2).sum(axis=-1, keepdims=True)) for values in (x, drawn))
+        strengths.append(np.abs(x @ drawn.T) * np.sqrt(whole.sum() - 1))
+        names += alike
+    strength = np.vstack(strengths)  # (predictors, relabellings)
+    best = np.fmax.reduce(strength, axis=0)
+    return {name: float(np.mean(best >= row[0] - 1e-9 * row[0])) for name, row in zip(names, strength, strict=True)}
 
 
 def permutations(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

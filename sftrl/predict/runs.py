@@ -8,7 +8,19 @@ token limit, verifier version, ...) are not comparable, so runs that mix them ar
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.tables import BASE, DESCRIPTION, POST_RL, POST_SFT, RL_PROBLEMS, RUN, SETTINGS, need, predictor
+from sftrl.tables import (
+    BASE,
+    DESCRIPTION,
+    POST_RL,
+    POST_SFT,
+    RL_PROBLEMS,
+    RUN,
+    SAMPLED,
+    SAMPLED_RL,
+    SETTINGS,
+    need,
+    predictor,
+)
 
 
 def runs_table(
@@ -29,7 +41,8 @@ def runs_table(
     Returns:
         `family, run`, the run's description (`data_seed` from the name's end `-dN` where no column says it),
         `samples`, every predictor measured after SFT or given in `predictors` (`sftrl.tables.PREDICTORS`) and its
-        interval (`pass@k_low`, ...) where there is one, those on RL problems with `_rl` after their names, and
+        interval (`pass@k_low`, ...) where there is one, those on RL problems with `_rl` after their names, what the
+        samples cost (`sampled_tokens`, `sampled_tokens_rl`) where the table tells, and
         `post_sft` (Pass@1 after SFT), `post_rl` (Pass@1 after RL, the mean over RL seeds), `post_rl_sd` (standard
         deviation over seeds), `n_seeds`, `gain` (post_rl - post_sft). A run that has not been through RL has
         `n_seeds` 0 and no `post_rl`. Scores are fractions.
@@ -56,14 +69,16 @@ def runs_table(
     if before.empty:
         raise InputError(f"results: no post_sft row of benchmark {benchmark!r}")
     measured = [c for c in results if c not in DESCRIPTION and _is_predictor(c)]
-    runs = before[[*RUN, *[c for c in (*DESCRIPTION, "samples") if c in before], *measured]].reset_index(drop=True)
+    described = [c for c in (*DESCRIPTION, "samples", SAMPLED) if c in before]
+    runs = before[[*RUN, *described, *measured]].reset_index(drop=True)
     runs = runs.dropna(axis="columns", how="all")
     if "selection" in runs and "data_seed" not in runs:
         draw = runs["run"].str.extract(r"-d(\d+)$")[0].fillna("0").astype(int)
         runs.insert(runs.columns.get_loc("selection"), "data_seed", draw)
     on_rl = wanted[(wanted["benchmark"] == RL_PROBLEMS) & (wanted["phase"] == POST_SFT)]
     kept = [c for c in measured if predictor(f"{c}_rl") and on_rl[c].notna().any()]
-    runs = runs.merge(on_rl[[*RUN, *kept]].rename(columns={c: f"{c}_rl" for c in kept}), on=RUN, how="left")
+    named = {c: f"{c}_rl" for c in kept} | ({SAMPLED: SAMPLED_RL} if SAMPLED in on_rl and len(on_rl) else {})
+    runs = runs.merge(on_rl[[*RUN, *named]].rename(columns=named), on=RUN, how="left")
     if predictors is not None:
         need(predictors, RUN, "predictors")
         predictors = predictors.astype({"family": str, "run": str})
@@ -78,14 +93,22 @@ def runs_table(
 
 
 def core_results(results: pd.DataFrame, core: list[str]) -> pd.DataFrame:
-    """Average the rows of these benchmarks (predictors and scores, no intervals), as rows of a benchmark `core`."""
+    """Average the rows of these benchmarks (predictors and scores, no intervals), as rows of a benchmark `core`.
+
+    What sampling them cost is summed; the rows of the RL problems stay as they are.
+    """
     absent = [name for name in core if name not in set(results["benchmark"])]
     if absent:
         raise InputError(f"core: no benchmark {absent[0]!r}; there are {sorted(set(results['benchmark']))}")
     rows = results[results["benchmark"].isin(core)]
     keys = [c for c in [*RUN, "rl_seed", "phase", *DESCRIPTION, *SETTINGS] if c in rows and c != "problems"]
     scores = [c for c in rows if c not in keys and predictor(c)]
-    return rows.groupby(keys, dropna=False, sort=False)[scores].mean().reset_index().assign(benchmark="core")
+    by_run = rows.groupby(keys, dropna=False, sort=False)
+    averaged = by_run[scores].mean()
+    if SAMPLED in rows:
+        averaged[SAMPLED] = by_run[SAMPLED].sum()
+    on_rl = results.loc[results["benchmark"] == RL_PROBLEMS, ["benchmark", *keys, *averaged]]
+    return pd.concat([averaged.reset_index().assign(benchmark="core"), on_rl], ignore_index=True)
 
 
 def pools(runs: pd.DataFrame, *, live: float | None = None) -> dict[str, pd.DataFrame]:

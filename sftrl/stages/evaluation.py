@@ -5,14 +5,16 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.files import hash_value, read_table, write_table
+from sftrl.files import hash_value, read_table, write_json, write_table
 from sftrl.generations import Summary, summarise
 from sftrl.recipes import Checkpoint, Decoding, Sampling
-from sftrl.stages import curation, grpo, held_out, sft
+from sftrl.stages import curation, grpo, held_out, on_policy, sft
 from sftrl.stages.job import Job, Work, given
 from sftrl.stages.scores import powers_of_two, score_table
 from sftrl.study import Study
 from sftrl.tables import PHASES, POST_RL, POST_SFT, RL_PROBLEMS
+
+ROLLOUTS = "rollouts.json"  # in the job's folder: what own rollouts tell, of a checkpoint before RL
 
 
 def job(
@@ -35,6 +37,7 @@ def job(
         group_size=study.group_size,
         model=given(model, made_by),
         loss=held_out.job(study, family, run).key if phase == POST_SFT and of == 1 else None,
+        rollout_tokens=section.rollout_tokens if phase == POST_SFT and of == 1 else None,
     )
     place = _place(study, family, phase, run, rl_seed)
     if of > 1:
@@ -96,7 +99,7 @@ def _weights(outputs: dict[str, dict]) -> dict[str, dict]:
 def sample(
     study: Study, family: str, phase: str, run: str, rl_seed: int | None, shard: int, of: int, work: Work
 ) -> Summary:
-    """Draw and grade what the checkpoint's store lacks; return the counts."""
+    """Draw and grade what the checkpoint's store lacks, and read rollouts again; return the counts."""
     from sftrl.sample import fill  # torch takes seconds to import
 
     how, n = sampling(study), work.settings["n"]
@@ -104,6 +107,8 @@ def sample(
     model, _ = checkpoint(study, family, run, rl_seed)
     if not work.done:
         fill(folder, model, table, how, n=n, seed=work.seeds["samples"], shard=shard, of=of)
+        if work.settings["rollout_tokens"] is not None:
+            write_json(work.folder / ROLLOUTS, on_policy.measure(study, family, run, folder, table, how))
     # Where the numbers of samples were adapted, the pilot that decided them does not count.
     start = how.adaptive.pilot if how.adaptive else 0
     return summarise(folder, table.iloc[shard::of], n=counted(study, n), start=start)

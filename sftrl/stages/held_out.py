@@ -1,15 +1,20 @@
-"""The generalization loss of a checkpoint on held-out SFT examples: a job of its own, done by 03_evaluate before any
-sampling, so that an example too long is found first and no engine stands beside it on the GPU.
+"""What held-out SFT examples tell of a checkpoint, the generalization loss above all: a job of its own, done by
+03_evaluate before any sampling, so that an example too long is found first and no engine stands beside it on the GPU.
 """
 
 import gc
+import math
 
 import pandas as pd
 
 from sftrl.files import read_json, write_json
-from sftrl.stages import curation, sft
+from sftrl.stages import base, curation, sft
 from sftrl.stages.job import Job, Work, given
+from sftrl.stages.on_policy import from_base, reference
 from sftrl.study import Study
+from sftrl.tables import BASE
+
+TAILS = (64, 1024, 16_384)  # samples: of the references, how many are rarer than one in so many
 
 
 def job(study: Study, family: str, run: str) -> Job:
@@ -21,13 +26,14 @@ def job(study: Study, family: str, run: str) -> Job:
         study.settings(
             model=given(model, made_by),
             token_budget=study.params.evaluation.loss_token_budget,
+            base=None if run == BASE else given(*base.checkpoint(study, family)),
         ),
         (curation.job(study), *made_by),
     )
 
 
 def measure(study: Study, family: str, run: str, work: Work) -> dict:
-    """Measure the loss and finish the job; return it by name, or nothing where the study has no SFT examples."""
+    """Measure, and finish the job; return the numbers by name, or none where the study has no SFT examples."""
     if not work.done:
         examples = curation.read(study, "held_out")
         write_json(work.folder / "losses.json", {} if examples is None else _losses(study, family, run, examples))
@@ -39,14 +45,16 @@ def _losses(study: Study, family: str, run: str, examples: pd.DataFrame) -> dict
     import torch
 
     from sftrl.loss import response_loss
-    from sftrl.models import load_model, load_tokenizer
+    from sftrl.models import load_model, load_tokenizer, weight_distance
 
     checkpoint, _ = sft.checkpoint(study, family, run)
-    model = load_model(checkpoint)
+    tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint)
+    other = reference(study, family, run, model, tokenizer)
     loss = response_loss(
-        model, load_tokenizer(checkpoint), examples, token_budget=study.params.evaluation.loss_token_budget
+        model, tokenizer, examples, token_budget=study.params.evaluation.loss_token_budget, reference=other
     )
-    del model
+    moved = None if other is None else weight_distance(model, other)
+    del model, other
     gc.collect()
     torch.cuda.empty_cache()  # what samples next may be another process's engine
     return {
@@ -55,15 +63,7 @@ def _losses(study: Study, family: str, run: str, examples: pd.DataFrame) -> dict
         "entropy": loss.entropy,
         "token_accuracy": loss.token_accuracy,
         "held_out_tokens": loss.n_tokens,
+        **{f"coverage_tail@{n}": float((loss.per_example["nll_sum"] >= math.log(n)).mean()) for n in TAILS},
+        "kl_from_base": from_base(run, loss.kl),
+        "weight_distance": from_base(run, moved),
     }
-
-
-def predictors(study: Study) -> pd.DataFrame:
-    """Return a row for every (family, run): its losses on held-out examples, and how much SFT it saw."""
-    rows = []
-    for family in study.families:
-        for run in study.runs:
-            losses = read_json(job(study, family, run).folder / "losses.json")
-            tokens = sft.job(study, family, run).require()["tokens"] if run in study.sft_runs else 0
-            rows.append({"family": family, "run": run} | losses | {"sft_tokens": tokens})
-    return pd.DataFrame(rows)

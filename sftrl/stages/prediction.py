@@ -8,7 +8,7 @@ import pandas as pd
 
 from sftrl.files import read_table, whole_file, write_table
 from sftrl.predict import advice, analyse
-from sftrl.stages import evaluation, grpo, held_out, manifest, sft
+from sftrl.stages import evaluation, grpo, manifest, measured, sft
 from sftrl.stages.job import Job, Work
 from sftrl.study import Study
 from sftrl.tables import RUN
@@ -61,7 +61,7 @@ def out_of_date(study: Study) -> dict[str, list[str]]:
 def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
     """Return the tables that every judgement and figure is made from, as they are written and read again."""
     if not work.done:
-        made = {"results": evaluation.results(study), "predictors": held_out.predictors(study)}
+        made = {"results": evaluation.results(study), "predictors": measured.predictors(study)}
         made |= {"sft_curves": sft.curves(study), "rl_curves": grpo.curves(study)}
         made["rl_probes"] = grpo.probe_counts(study)
         for name, table in made.items():
@@ -72,7 +72,13 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
 
 def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[str, pd.DataFrame]:
     """Return what the tables say, by name: how predictors did, where runs have been through RL; and a decision."""
-    return analyse(found["results"], found["predictors"], judging=study.params.predict, seed=work.seeds["resamples"])
+    return analyse(
+        found["results"],
+        found["predictors"],
+        judging=study.params.predict,
+        left_out_of_average=tuple(study.params.evaluation.left_out_of_average),
+        seed=work.seeds["resamples"],
+    )
 
 
 def answer(said: dict[str, pd.DataFrame]) -> str:

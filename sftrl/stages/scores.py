@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
@@ -11,11 +12,15 @@ from sftrl.passk import (
     average_intervals,
     extrapolate_pass_at_k,
     majority_at_k,
+    pass_at_k,
     pass_at_k_interval,
+    reward_variance,
     signal_share,
+    success_variance,
 )
 
 BEYOND = 4  # times the largest k, where Pass@k is forecast: docs/passk-and-loss.md has the error there
+DRAWS = 16  # to which the number of distinct solutions is rarefied, so that it does not hang on how many were drawn
 RATES = ["truncated", "unparseable", "empty", "mean_tokens"]
 
 
@@ -32,15 +37,20 @@ def score_table(
     Args:
         summary: the counts of one checkpoint.
         k: the k of `pass@k` and `majority@k`; none may exceed the samples of a problem.
-        group_size: rollouts of a GRPO group, for `signal_share`: the expected share of groups whose rewards differ.
+        group_size: rollouts of a GRPO group, g, for `signal_share`, the expected share of groups whose rewards differ,
+            and `reachable_share`, the share of problems solved more often than p*(g) = 1 - 2^(-1/g), above which a
+            group more likely than not holds a right rollout (arXiv 2606.18487).
         left_out_of_average: benchmarks with a row of their own but no part in `average`, such as multiple choice,
             which is solved by guessing at large k.
 
     Returns:
         Columns `benchmark, problems, samples`, then `pass@k, pass@k_low, pass@k_high` (95 %, over problems and
         samples; over samples alone where a benchmark has one problem) and `majority@k` for each k, a forecast of Pass@K
-        at four times the largest k (`extrapolated_pass@K` and its ends), `signal_share, truncated, unparseable, empty,
-        mean_tokens`. The average's `problems` is the sum over its benchmarks, its `samples` the smallest.
+        at four times the largest k (`extrapolated_pass@K` and its ends), `signal_share, reachable_share,
+        reward_variance, success_variance` (both empty where there are too few samples or problems to tell),
+        `distinct_correct` (mean number of distinct right responses among 16 samples of a problem; empty where there
+        are fewer), `truncated, unparseable, empty, mean_tokens`, and `sampled_tokens`, what all this cost. The
+        average's `problems` and `sampled_tokens` are sums over its benchmarks, its `samples` the smallest.
 
     Raises:
         InputError: a benchmark to leave out that is not there, or none is left.
@@ -58,23 +68,30 @@ def score_table(
         intervals[name] = pass_at_k_interval(n, c, k, over=over)
         forecasts[name] = extrapolate_pass_at_k(n, c, BEYOND * max(k))
         votes = _votes(group, summary.answers[summary.answers["benchmark"] == name], k)
+        solutions = summary.solutions[summary.solutions["benchmark"] == name]
         rows.append(
             {"benchmark": name, "problems": len(group), "samples": int(n.min())}
             | _pass_columns(intervals[name], k)
             | _forecast_columns(forecasts[name], BEYOND * max(k))
             | {f"majority@{size}": value for size, value in zip(k, votes, strict=True)}
             | {"signal_share": signal_share(n, c, min(group_size, int(n.min())))}
+            | {"reachable_share": float(np.mean(c > n * (1 - 2 ** (-1 / group_size))))}
+            | {"reward_variance": reward_variance(n, c), "success_variance": success_variance(n, c)}
+            | {"distinct_correct": _distinct(group, solutions)}
             | rates.loc[name, RATES].astype(float).to_dict()
+            | {"sampled_tokens": float((n * group["mean_tokens"]).sum(skipna=False))}
         )
     table = pd.DataFrame(rows)
     averaged = table[~table["benchmark"].isin(list(left_out_of_average))]
     if averaged.empty:
         raise InputError("left_out_of_average: no benchmark is left to average")
-    average = averaged.drop(columns=["benchmark", "problems", "samples"]).mean().to_dict()
+    # Not over the benchmarks that happen to have a value: the average is of all, or empty.
+    average = averaged.drop(columns=["benchmark", "problems", "samples"]).mean(skipna=False).to_dict()
     average |= _pass_columns(average_intervals([intervals[name] for name in averaged["benchmark"]]), k)
     mean = average_intervals([forecasts[name] for name in averaged["benchmark"]])
     average |= _forecast_columns(mean, BEYOND * max(k))
     average |= {"benchmark": "average", "problems": averaged["problems"].sum(), "samples": averaged["samples"].min()}
+    average |= {"sampled_tokens": averaged["sampled_tokens"].sum(skipna=False)}
     return pd.concat([table, pd.DataFrame([average])], ignore_index=True)
 
 
@@ -89,6 +106,20 @@ def _pass_columns(interval: Interval, k: Sequence[int]) -> dict[str, float]:
 def _forecast_columns(interval: Interval, k: int) -> dict[str, float]:
     ends = {"": interval.estimate, "_low": interval.low, "_high": interval.high}
     return {f"extrapolated_pass@{k}{suffix}": float(value) for suffix, value in ends.items()}
+
+
+def _distinct(group: pd.DataFrame, solutions: pd.DataFrame) -> float:
+    """Return the mean number of distinct right responses among `DRAWS` samples of a problem; NaN with fewer samples.
+
+    A response found m times among n samples is among `DRAWS` of them with the chance that Pass@k gives: rarefaction
+    (Hurlbert 1971).
+    """
+    if group["n"].min() < DRAWS:
+        return float("nan")
+    if solutions.empty:
+        return 0.0
+    n = solutions["problem_id"].map(group.set_index("problem_id")["n"])
+    return float(pass_at_k(n, solutions["count"], DRAWS).sum() / len(group))
 
 
 def _votes(group: pd.DataFrame, answers: pd.DataFrame, k: Sequence[int]) -> list[float]:

@@ -88,6 +88,7 @@ class Evaluation(Sampling):
     rl_problems: Annotated[int, Field(ge=0)] = 0
     shards: Count = 1
     left_out_of_average: list[str] = []
+    rollout_tokens: Annotated[int, Field(ge=0)] = 20_000  # of samples read again after SFT, for their entropy and KL
     loss_token_budget: Count = 16_384
 
     @model_validator(mode="after")
