@@ -68,12 +68,8 @@ def check(study: Study) -> dict[str, list[str]]:
     for line in preflight.preflight(study):
         print(line)
     stale = prediction.out_of_date(study)
-    files = sorted({file for changed in stale.values() for file in changed})
     if stale:
-        print(
-            f"{len(stale)} finished jobs were made by another version of {', '.join(files)}; they stand as they are "
-            "(--fresh stale makes them again)"
-        )
+        print(prediction.code_changes(stale))
     return stale
 
 

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sftrl.errors import InputError
-from sftrl.files import read_table, whole_file
-from sftrl.predict import runs_table
+from sftrl.files import whole_file
 from sftrl.stages import evaluation, prediction, show
-from sftrl.stages.manifest import read
 from sftrl.study import Study
 from sftrl.tables import BASE, POST_SFT, RL_PROBLEMS
 
@@ -46,21 +43,16 @@ def write_report(study: Study) -> Path:
     Raises:
         InputError: the study has not been judged yet.
     """
-    job = prediction.job(study)
-    if read(job.folder) is None:
-        raise InputError(f"{job.folder}: the study has not been judged yet: python -m sftrl study first")
-    tables = {path.stem: read_table(path) for path in sorted(job.folder.glob("*.csv"))}
-    kept = tables["results"][~tables["results"]["run"].isin(study.params.predict.leave_out)]
-    said = {"runs": runs_table(kept, tables["predictors"])}
-    said |= {name: tables[name] for name in ("decision",) if name in tables}
+    said = prediction.finished(study)
+    drawn = prediction.job(study).folder
     folder = study.folder / "report"
     parts = [
         f"<h1>{html.escape(study.name)}</h1><p class='answer'>{html.escape(prediction.answer(said))}</p>",
         "<h2>Runs</h2>" + _table(prediction.key_table(said)) + _scatter(said["runs"]),
-        "<h2>Figures</h2>" + "".join(_picture(job.folder / f"{name}.png") for name in FIGURES),
-        "<h2>Responses</h2>" + _responses(study, tables["results"]),
+        "<h2>Figures</h2>" + "".join(_picture(drawn / f"{name}.png") for name in FIGURES),
+        "<h2>Responses</h2>" + _responses(study, said["results"]),
         "<h2>Settings</h2>" + _settings(study),
-        "<h2>Limits</h2>" + _limits(study, said["runs"], tables.get("ceiling")),
+        "<h2>Limits</h2>" + _limits(study, said["runs"], said.get("ceiling")),
         "<h2>Notebooks</h2>" + _notebooks(study, folder),
     ]
     head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
@@ -112,8 +104,7 @@ def _responses(study: Study, scores: pd.DataFrame) -> str:
     first = scores[(scores["family"] == family) & (scores["phase"] == POST_SFT) & (scores["benchmark"] == "average")]
     parts = []
     for run in dict.fromkeys((BASE, first.sort_values("pass@1")["run"].iloc[-1])):
-        work = evaluation.job(study, family, POST_SFT, run).begin()
-        problems = evaluation.problems(study, work)
+        problems = evaluation.problems(study, evaluation.job(study, family, POST_SFT, run))
         rows = show.graded(study, family, POST_SFT, run, None, problems[problems["benchmark"] != RL_PROBLEMS])
         shown = "".join(
             f"<details><summary>{html.escape(row.benchmark)}: {row.which}</summary><pre>{html.escape(row.problem)}\n\n"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from sftrl.errors import InputError
 from sftrl.figures.bars import bars
-from sftrl.figures.curves import passk_curves, rl_curves, sft_curves
+from sftrl.figures.curves import one_run, passk_curves, rl_curves, sft_curves
 from sftrl.figures.decision import decision
 from sftrl.figures.overview import summary
 from sftrl.figures.paper import claims, loss_of_llama, published
@@ -23,6 +23,7 @@ __all__ = [
     "claims",
     "decision",
     "k_sweep",
+    "one_run",
     "passk_curves",
     "published",
     "redraw",

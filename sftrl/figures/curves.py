@@ -129,10 +129,43 @@ def sft_curves(curves: pd.DataFrame) -> Figure:
         axes.plot(part["epoch"], part["loss"], color=LOSS_PINK, lw=0.5, alpha=0.5)
         axes.plot(part["epoch"], smooth(part["loss"]), color=LOSS_PINK, lw=1.3)
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
-    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylim(0, 1.08 * curves["loss"].max())
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("loss, nats/token", fontsize=9)
     return figure
+
+
+QUANTITIES = {  # of a training's log, in the order of its panels
+    "loss": "loss, nats/token",
+    "reward": "mean reward",
+    "frac_reward_zero_std": "groups without signal",
+    "clipped_ratio": "responses cut off",
+    "entropy": "entropy, nats/token",
+    "mean_length": "response length, tokens",
+    "learning_rate": "learning rate",
+    "grad_norm": "gradient norm",
+}
+
+
+@styled
+def one_run(log: pd.DataFrame) -> Figure:
+    """Draw one training as it went, a panel for each quantity of `QUANTITIES` that its log holds, over steps."""
+    need(log, ["step"], "log")
+    shown = [name for name in QUANTITIES if name in log and log[name].notna().any()]
+    figure, panels = grid(len(shown), columns=4, width=2.1, height=1.6, sharex=True)
+    for axes, name in zip(panels, shown, strict=True):
+        colour, noisy = LOSS_PINK if name == "loss" else RL_BLUE, len(log) >= FEW and name != "learning_rate"
+        axes.plot(log["step"], log[name], color=colour, lw=0.6 if noisy else 1.2, alpha=0.5 if noisy else 1)
+        if noisy:
+            axes.plot(log["step"], smooth(log[name]), color=colour, lw=1.4)
+        axes.set_title(QUANTITIES[name], fontsize=8)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    panels[0].xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    figure.supxlabel("step", fontsize=9)
+    return figure
+
+
+FEW = 30  # steps, fewer than which are not smoothed
 
 
 def smooth(values: pd.Series) -> np.ndarray:

@@ -101,11 +101,14 @@ def looks_like(one: Image.Image, other: Image.Image) -> bool:
     return int(np.abs(first - second).max()) <= SAME
 
 
+NARROWEST = 4.0  # inches that a legend of two columns needs
+
+
 def grid(count: int, *, columns: int, width: float, height: float, **kwargs) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `count` panels (`width` x `height` inches each) in rows of at most `columns`."""
+    """Make a figure of `count` panels (`width` x `height` inches) in rows of at most `columns`."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    figure = Figure(figsize=(max(columns * width, NARROWEST), rows * height), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False, **kwargs)).ravel()
     for spare in axes[count:]:
         spare.set_visible(False)

@@ -60,7 +60,7 @@ def sampling(study: Study) -> Sampling:
     return Sampling(**study.params.evaluation.model_dump(include=set(Sampling.model_fields)))
 
 
-def problems(study: Study, work: Work) -> pd.DataFrame:
+def problems(study: Study, work: Work | Job) -> pd.DataFrame:
     """Return what a checkpoint is sampled on, with its prompts: the benchmarks, some RL problems as one named `rl`.
 
     Raises:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from sftrl.errors import InputError
 from sftrl.files import read_table, whole_file, write_table
-from sftrl.predict import advice, analyse
+from sftrl.predict import advice, analyse, runs_table
 from sftrl.stages import evaluation, grpo, manifest, measured, sft
 from sftrl.stages.job import Job, Work
 from sftrl.study import Study
 from sftrl.tables import RUN
+
+MEASURED = ("results", "predictors", "sft_curves", "rl_curves", "rl_probes")  # the tables that hold no judgement
 
 
 def job(study: Study) -> Job:
@@ -58,6 +61,17 @@ def out_of_date(study: Study) -> dict[str, list[str]]:
     return found
 
 
+def code_changes(stale: dict[str, list[str]]) -> str:
+    """Say in a line what `out_of_date` found."""
+    if not stale:
+        return "every finished job was made by the present code"
+    files = sorted({file for changed in stale.values() for file in changed})
+    return (
+        f"{len(stale)} finished jobs were made by another version of {', '.join(files)}; they are kept "
+        "(--fresh stale reruns them)"
+    )
+
+
 def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
     """Return the tables that every judgement and figure is made from, as they are written and read again."""
     if not work.done:
@@ -72,6 +86,8 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
 
 def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[str, pd.DataFrame]:
     """Return what the tables say, by name: how predictors did, where runs have been through RL; and a decision."""
+    if work.done:
+        return {name: table for name, table in finished(study).items() if name not in MEASURED}
     return analyse(
         found["results"],
         found["predictors"],
@@ -79,6 +95,21 @@ def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[s
         left_out_of_average=tuple(study.params.evaluation.left_out_of_average),
         seed=work.seeds["resamples"],
     )
+
+
+def finished(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the tables of a study that has been judged, and `runs`, which is put together from them.
+
+    Raises:
+        InputError: the study has not been judged yet.
+    """
+    folder = job(study).folder
+    if manifest.read(folder) is None:
+        raise InputError(f"{folder}: the study has not been judged yet: python -m sftrl study first")
+    tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
+    tables = {name: table.astype({c: str for c in RUN if c in table}) for name, table in tables.items()}
+    kept = tables["results"][~tables["results"]["run"].isin(study.params.predict.leave_out)]
+    return {"runs": runs_table(kept, tables["predictors"])} | tables
 
 
 def answer(said: dict[str, pd.DataFrame]) -> str:

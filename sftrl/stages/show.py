@@ -1,24 +1,47 @@
-"""What a notebook shows beside numbers: figures as pictures, completions before and after, graded responses."""
+"""What a notebook shows: figures as pictures, responses to read, and tables with numbers as people read them."""
 
 import io
+from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from sftrl.errors import InputError
+from sftrl.figures.style import DPI
+from sftrl.files import read_table
 from sftrl.generations import Grader, Store
 from sftrl.generations.parts import read_part
 from sftrl.recipes import Decoding
 from sftrl.stages import evaluation
+from sftrl.tables import POST_RL, label
 
+PIXELS = 110  # of a screen, an inch of a figure
 PARTS = 8  # of a store, at most, that examples are looked for in: a part is a batch of samples
 
 
-def picture(figure, width: int = 800):
-    """Return a matplotlib figure as an image that Jupyter displays, `width` pixels wide."""
+def picture(drawn: Figure | Path):
+    """Return a figure, or a saved one, as an image that Jupyter displays in the figure's own size."""
     from IPython.display import Image
 
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160)
-    return Image(drawn.getvalue(), width=width)
+    if isinstance(drawn, Path):
+        content = drawn.read_bytes()
+    else:
+        file = io.BytesIO()
+        drawn.savefig(file, format="png", dpi=DPI)
+        content = file.getvalue()
+    width = int.from_bytes(content[16:20], "big")  # as the head of every PNG says
+    return Image(content, width=width * PIXELS // DPI)
+
+
+def texts(table: pd.DataFrame):
+    """Return a table of texts as Jupyter displays it best: to the left, line breaks kept, nothing cut."""
+    from IPython.display import HTML
+
+    words = {column: lambda value: "–" if pd.isna(value) else str(value) for column in table}
+    with pd.option_context("display.max_colwidth", None):
+        body = table.to_html(index=False, border=0, classes="texts", formatters=words)
+    look = "text-align: left !important; vertical-align: top; white-space: pre-wrap"
+    return HTML(f"<style>table.texts :is(td, th) {{ {look} }}</style>{body}")
 
 
 def learned(study, family: str, run: str, examples: pd.DataFrame) -> pd.DataFrame:
@@ -49,3 +72,105 @@ def graded(study, family: str, phase: str, run: str, rl_seed: int | None, proble
     rows = rows.merge(known, on=["benchmark", "problem_id"])
     rows = rows.groupby(["benchmark", "which"], sort=False).head(1).sort_values(["benchmark", "which"])
     return rows[["benchmark", "which", "problem", "response", "answer", "gold"]].reset_index(drop=True)
+
+
+def rollouts(folder: Path) -> pd.DataFrame:
+    """Return of the first and the last step that an RL job kept a right and a wrong rollout of each prompt."""
+    kept = read_table(folder / "rollouts.parquet")
+    kept = kept[kept["step"].isin([kept["step"].min(), kept["step"].max()])]
+    rows = kept.groupby(["step", "prompt", "reward"], sort=False).head(1)
+    return rows[["step", "reward", "prompt", "response", "tokens"]].reset_index(drop=True)
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a checkpoint's scores as people read them: shares in percent, each Pass@1 with its 95 % interval."""
+    ks = [c for c in table if c.startswith("pass@") and c[5:].isdigit()]
+    percent = {c.replace("pass", "Pass"): (100 * table[c]).round(1) for c in ks[1:]}
+    percent |= {name: (100 * table[c]).round(1) for name, c in (("cut off", "truncated"), ("no answer", "unparseable"))}
+    return pd.DataFrame(
+        {
+            "benchmark": table["benchmark"],
+            "problems": table["problems"],
+            "samples": table["samples"],
+            "Pass@1": (100 * table["pass@1"]).round(1),
+            "95 % interval": _interval(table, "pass@1", 100, 1),
+            **percent,
+            "tokens": table["mean_tokens"].round(1),
+        }
+    )
+
+
+def judged(said: dict[str, pd.DataFrame], pool: str = "all", target: str = POST_RL) -> pd.DataFrame | None:
+    """Return how well each predictor did in a pool, the largest Spearman correlation first; print the other pools.
+
+    None, with a line that says so, where too few runs have been through RL.
+
+    Raises:
+        InputError: there is no such pool.
+    """
+    if "judged" not in said or said["judged"]["r2"].isna().all():
+        print("nothing to judge: too few runs have been through RL")
+        return None
+    print(f"pools: {', '.join(said['judged']['pool'].unique())}")
+    rows = _of(said["judged"], pool, target)
+    rows = rows[rows["r2"].notna()].sort_values("spearman", key=abs, ascending=False)
+    return _table(
+        rows,
+        {
+            "n": rows["n"],
+            "r²": rows["r2"].round(2),
+            "r², 95 %": _interval(rows, "r2"),
+            "p of r²": rows["p_r2"].round(4),
+            "Spearman": rows["spearman"].round(2),
+            "Spearman, 95 %": _interval(rows, "spearman"),
+            "r², other half": rows["halves_r2"].round(2),
+            "R², other half": rows["halves_cod_median"].round(2),
+            "R², leave-one-out": rows["loo_cod"].round(2),
+        },
+    )
+
+
+def compared(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
+    """Return each predictor's Spearman correlation beside Pass@1's, the smallest p-value first."""
+    rows = _of(said["compared"], pool)
+    rows = rows[rows["spearman"].notna()].sort_values("p_value")
+    return _table(
+        rows,
+        {
+            "Spearman": rows["spearman"].round(2),
+            "of Pass@1": rows["baseline_spearman"].round(2),
+            "difference of Fisher's z": rows["z_difference"].round(2),
+            "95 %": _interval(rows, "z"),
+            "p": rows["p_value"].round(4),
+        },
+    )
+
+
+def regret(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
+    """Return what choosing by each predictor costs, in points of Pass@1 after RL, the lowest first."""
+    rows = _of(said["regret"], pool)
+    rows = rows[rows["regret"].notna()].sort_values("regret")
+    return _table(
+        rows,
+        {
+            "candidates": rows["candidates"].astype(int),
+            "regret": (100 * rows["regret"]).round(1),
+            "95 %": _interval(rows, "regret", 100, 1),
+            "regret among all": (100 * rows["regret_of_all"]).round(1),
+        },
+    )
+
+
+def _of(table: pd.DataFrame, pool: str, target: str = POST_RL) -> pd.DataFrame:
+    if pool not in set(table["pool"]):
+        raise InputError(f"pool: {pool!r} is not one of {', '.join(table['pool'].unique())}")
+    return table[(table["pool"] == pool) & (table["target"] == target)]
+
+
+def _table(rows: pd.DataFrame, columns: dict) -> pd.DataFrame:
+    return pd.DataFrame({"predictor": rows["predictor"].map(label), **columns}).reset_index(drop=True)
+
+
+def _interval(rows: pd.DataFrame, name: str, scale: float = 1.0, digits: int = 2) -> list[str]:
+    ends = zip(scale * rows[f"{name}_low"], scale * rows[f"{name}_high"], strict=True)
+    return ["–" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}" for low, high in ends]
