@@ -1,5 +1,7 @@
 """Replays of finished studies: from a study's tables to regret against tokens."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ from sftrl.choose import cheapest, measuring, replay
 from sftrl.choose import finished as read
 from sftrl.choose.rehearsal import subset
 from sftrl.errors import InputError
+from sftrl.figures import redraw
+from sftrl.files import write_table
 
 
 def tables(family: Simulated, name: str = "tiny", seeds: int = 1) -> dict[str, pd.DataFrame]:
@@ -103,3 +107,11 @@ class TestReplay:
         enough = cheapest(table, regret=table["regret"].max())
         assert enough["spent"].tolist() == table.groupby("family", sort=False)["spent"].min().tolist()
         assert cheapest(table, regret=-1.0).empty
+
+
+def test_the_figure_is_drawn_from_the_tables(tmp_path):
+    families = [replace(finished(simulate("mixed", s), 8, s), family=f"f{s}") for s in (0, 1, 2)]
+    write_table(replay(families, budgets=(0.05, 0.1), subsets=2), tmp_path / "choose.csv")
+    write_table(measuring(families, subsets=5), tmp_path / "measuring.csv")
+    assert redraw(tmp_path) == ["frontier"]
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000

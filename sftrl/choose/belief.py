@@ -14,6 +14,7 @@ independent. All candidates answer the same problems, so problem difficulty canc
 it, that a problem suits one candidate, enters as `suits`. The grids and the shares of the rises are chosen here.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ START_SD = 2.0  # of a_i around A
 WOBBLE = 0.1  # sd of a curve about its rise at a probe, beyond the probe's own sampling
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probed:
     """One candidate's probes (k,): `t` shares of the horizon, ascending from 0; `z` logits, `noise` their variances."""
 
@@ -92,7 +93,7 @@ FACTOR = np.interp(FAMILY[1], SLOPE, np.linspace(-2.1, 2.1, len(SLOPE)))  # with
 UNIFORM = np.full((len(FAMILY[0]), len(USUAL)), 1 / (len(FAMILY[0]) * len(USUAL)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Forecast:
     """What `decide` foretells from calibration runs of the family, in logits: middle_i + f load_i + spread_i e_i.
 
@@ -137,7 +138,7 @@ def weigh(candidates: list[Probed], forecast: Forecast | None = None, prior: np.
     """Return the chances (families, usual) of the family's gain, slope, spread and usual time, given all probes."""
     centre = _centre(candidates)
     parts = [_posterior(candidate, centre, forecast, i) for i, candidate in enumerate(candidates)]
-    log = _log(prior, forecast) + sum(_of_families(likelihood) for likelihood, _ in parts)
+    log = _log(prior, forecast) + sum(alone for _, alone, _ in parts)
     return np.exp(log - logsumexp(log))
 
 
@@ -162,12 +163,12 @@ def draw(
     rng = np.random.default_rng(seed)
     centre = _centre(candidates)
     parts = [_posterior(candidate, centre, forecast, i) for i, candidate in enumerate(candidates)]
-    log = _log(prior, forecast) + sum(_of_families(likelihood) for likelihood, _ in parts)
+    log = _log(prior, forecast) + sum(alone for _, alone, _ in parts)
     chance = np.exp(log - log.max()).ravel()
     family, usual = np.unravel_index(rng.choice(chance.size, draws, p=chance / chance.sum()), log.shape)
     start, end, score = np.empty((3, draws, len(candidates)))
     rise = np.empty(start.shape, int)
-    for i, (likelihood, solve) in enumerate(parts):
+    for i, (likelihood, _, solve) in enumerate(parts):
         most = likelihood.max(axis=1, keepdims=True)
         within = np.cumsum(np.exp(likelihood - most)[family] * RISE[usual], axis=1)
         rise[:, i] = (rng.random(draws)[:, None] * within[:, -1:] > within).sum(axis=1)
@@ -191,14 +192,10 @@ def _log(prior: np.ndarray, forecast: Forecast | None) -> np.ndarray:
     return np.log(even) - 0.5 * FACTOR[:, None] ** 2
 
 
-def _of_families(likelihood: np.ndarray) -> np.ndarray:
-    """Sum a candidate's likelihood over its rises: log (families, usual)."""
-    most = likelihood.max(axis=1, keepdims=True)
-    return np.log(np.exp(likelihood - most) @ RISE.T) + most
-
-
+@functools.lru_cache(maxsize=32)  # one candidate changes between two asks
 def _posterior(candidate: Probed, centre: float, forecast: Forecast | None, i: int):
-    """Return a candidate's log likelihood (families, rises) and what draws its start and end.
+    """Return a candidate's log likelihood (families, rises), summed over rises (families, usual), and what draws its
+    start and end.
 
     With v = 1 - h + slope h the probes are z - A = h gain + a v + e spread h + noise, in a = a_i - A and e.
     """
@@ -219,6 +216,8 @@ def _posterior(candidate: Probed, centre: float, forecast: Forecast | None, i: i
     det = aa * ee - ae**2
     a, e = (ee * ra - ae * re) / det, (aa * re - ae * ra) / det
     likelihood = -0.5 * (rest - a * ra - e * re + np.log(det * START_SD**2))
+    most = likelihood.max(axis=1, keepdims=True)
+    alone = np.log(np.exp(likelihood - most) @ RISE.T) + most
 
     def solve(family: np.ndarray, rise: np.ndarray, normal: np.ndarray):
         """Draw start and end (draws,) given indices of family and rise, and standard normals (2, draws)."""
@@ -227,7 +226,7 @@ def _posterior(candidate: Probed, centre: float, forecast: Forecast | None, i: i
         a_drawn = a[at] - ae[at] / aa[at] * (e_drawn - e[at]) + normal[0] / np.sqrt(aa[at])
         return centre + a_drawn, centre + gain[at] + slope[at] * a_drawn + spread[at] * e_drawn
 
-    return likelihood, solve
+    return likelihood, alone, solve
 
 
 def learn(families: list[list[Probed]]) -> np.ndarray:

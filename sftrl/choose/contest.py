@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtr
 
 from sftrl.choose.belief import UNIFORM, WOBBLE, Draws, Forecast, Probed, draw, probed, suits
 from sftrl.errors import InputError
@@ -126,13 +126,14 @@ class Race:
             )
         self.horizon, self.samples, self.rollouts, self.group_size = horizon, samples, rollouts, group_size
         self.budget, self.margin, self.prior, self.seed, self.draws = budget, margin, prior, seed, draws
-        self.forecast = None
+        self.forecast, self._forecasts = None, {}
         if calibration is not None:
             known = calibration[calibration["family"].astype(str) == str(candidates["family"].iloc[0])]
             metrics = metrics_of(candidates, known)
             views = predict(candidates, known, metrics, draws, np.random.default_rng(seed))
             self.forecast = Forecast.of(views[-1].outcome)
         self.told: list[dict] = []
+        self._curves: dict[tuple[str, int], Probed] = {}
         self._believed: tuple[int, tuple[Draws, list[str]]] | None = None
         self._settings = {
             "family": str(candidates["family"].iloc[0]), "runs": self.runs, "horizon": horizon, "at": list(self.at),
@@ -276,7 +277,7 @@ class Race:
                 tied = np.cov(z, belief.score[:, i])
                 moved = abs(tied[0, 1]) / np.sqrt(tied[0, 0] + noise)  # sd of what the probe makes of the mean score
                 away = abs(mean[i] - rival) / max(moved, 1e-12)
-                worth = moved * (stats.norm.pdf(away) - away * stats.norm.sf(away))
+                worth = moved * (np.exp(-(away**2) / 2) / np.sqrt(2 * np.pi) - away * ndtr(-away))
                 if worth > IDLE * self.margin:
                     found.append((worth / (probe + (1 - chance) * tokens), run, step))
         if not found:
@@ -293,7 +294,8 @@ class Race:
         before = np.array([self._of(run)[0]["counts"] for run in runs])
         forecast = self.forecast
         if forecast:
-            forecast = forecast.only([self.runs.index(run) for run in runs])
+            kept = tuple(self.runs.index(run) for run in runs)
+            forecast = self._forecasts.setdefault(kept, forecast.only(list(kept)))
         unsure = suits(before, self.samples) if len(runs) > 1 else 0.0
         how = {"forecast": forecast, "prior": self.prior, "draws": self.draws, "seed": self.seed}
         belief = draw([self._probed(run) for run in runs], unsure=unsure, **how), runs
@@ -302,8 +304,10 @@ class Race:
 
     def _probed(self, run: str) -> Probed:
         rows = self._of(run)
-        steps = np.array([row["step"] for row in rows]) / self.horizon
-        return probed(steps, np.array([row["counts"] for row in rows]), self.samples)
+        if (run, len(rows)) not in self._curves:
+            steps = np.array([row["step"] for row in rows]) / self.horizon
+            self._curves[run, len(rows)] = probed(steps, np.array([row["counts"] for row in rows]), self.samples)
+        return self._curves[run, len(rows)]
 
     def _of(self, run: str) -> list[dict]:
         return [row for row in self.told if row["run"] == run and "died" not in row]
