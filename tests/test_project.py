@@ -24,6 +24,7 @@ FLOORS = [
     {"passk", "verify", "loss", "procedural", "models", "plan"},
     {"problems", "curate", "generations"},
     {"sample", "predict"},
+    {"choose"},
     {"train"},
     {"figures", "callback"},
     {"study"},

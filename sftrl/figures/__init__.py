@@ -9,6 +9,7 @@ from sftrl.errors import InputError
 from sftrl.figures.bars import bars
 from sftrl.figures.curves import one_run, passk_curves, rl_curves, sft_curves
 from sftrl.figures.decision import decision
+from sftrl.figures.frontier import frontier
 from sftrl.figures.overview import summary
 from sftrl.figures.paper import claims, loss_of_llama, published
 from sftrl.figures.scatter import scatter
@@ -22,6 +23,7 @@ __all__ = [
     "bars",
     "claims",
     "decision",
+    "frontier",
     "k_sweep",
     "one_run",
     "passk_curves",
@@ -42,9 +44,9 @@ def redraw(folder: str | Path) -> list[str]:
 
     `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv` and
     `sft_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse` returns them) give
-    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`; `points.csv` (the
-    paper's) gives its six figures, with `judged.csv` and `claims.csv` also what they show. A table that is absent
-    leaves its figures out.
+    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`; `choose.csv`, with
+    `measuring.csv`, gives `frontier`; `points.csv` (the paper's) gives its six figures, with `judged.csv` and
+    `claims.csv` also what they show. A table that is absent leaves its figures out.
     """
     folder = Path(folder)
     tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
@@ -58,6 +60,8 @@ def redraw(folder: str | Path) -> list[str]:
         figures |= _of_paper(tables)
     if "decision" in tables:
         figures["decision"] = decision(tables["decision"])
+    if "choose" in tables:
+        figures["frontier"] = frontier(tables["choose"], tables.get("measuring"))
     for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves)):
         if name in tables:
             figures[name] = draw(_described(tables[name], tables.get("results")))

@@ -1,0 +1,52 @@
+"""What a way of choosing costs and what it brings: regret against tokens spent, as a replay found them."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sftrl.figures.style import BEST_RED, COLOURS, FAMILY_MARKERS, PALE, grid, styled
+from sftrl.tables import need
+
+
+@styled
+def frontier(table: pd.DataFrame, measured: pd.DataFrame | None = None) -> Figure:
+    """Draw regret against the share of tokens spent, a panel a family; the race in red.
+
+    Args:
+        table: as `sftrl.choose.replay` returns it; a policy is a line over its budgets, with 95 % intervals.
+        measured: as `sftrl.choose.measuring` returns it: Pass@1 with more and more samples of all problems.
+    """
+    need(table, ["family", "policy", "budget", "regret", "regret_low", "regret_high", "spent"], "choose")
+    families = list(dict.fromkeys(table["family"]))
+    figure, panels = grid(len(families), columns=2, width=4.2, height=3.2, sharey=True)
+    policies = [name for name in dict.fromkeys(table["policy"]) if measured is None or name != "Pass@1"]
+    for axes, family in zip(panels, families, strict=True):
+        for number, name in enumerate(policies):
+            rows = table[(table["family"] == family) & (table["policy"] == name)].sort_values("spent")
+            rows = rows.drop_duplicates(["spent", "regret"])
+            look = (
+                {"color": BEST_RED, "lw": 2, "zorder": 4} if name == "race" else {"color": _colour(number), "lw": 1.2}
+            )
+            _line(axes, rows, name, look | {"marker": FAMILY_MARKERS[number % len(FAMILY_MARKERS)]})
+        if measured is not None:
+            rows = measured[measured["family"] == family]
+            rows = rows[rows["problems"] == rows["problems"].max()].sort_values("spent")
+            _line(axes, rows, f"Pass@1, {rows['samples'].min()} to {rows['samples'].max()} samples", {"color": PALE})
+        axes.set_title(str(family))
+        axes.set_xlabel("tokens spent on not choosing, % of RL on all")
+        axes.set_ylim(bottom=0)
+    panels[0].set_ylabel("regret, points")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _colour(number: int) -> str:
+    return [colour for colour in COLOURS if colour not in (BEST_RED, PALE)][number % (len(COLOURS) - 2)]
+
+
+def _line(axes, rows: pd.DataFrame, name: str, look: dict) -> None:
+    below, above = rows["regret"] - rows["regret_low"].clip(lower=0), rows["regret_high"] - rows["regret"]
+    axes.errorbar(
+        100 * rows["spent"], 100 * rows["regret"], 100 * pd.concat([below, above], axis=1).T.to_numpy(),
+        label=name, ms=4, elinewidth=0.7, **{"marker": "."} | look,
+    )  # fmt: skip
