@@ -68,9 +68,11 @@ pull: $(BIN)/.installed  ## Fetch them from there.
 
 base: $(BIN)/.installed  ## Remake the committed base model.
 	snakemake bases --cores $(CORES) --configfile params/base.yaml
-	for folder in runs/base/*/base/*; do \
-	    model=models/$$(basename $$(dirname $$(dirname $$folder))); \
-	    rm -rf $$model && mkdir -p models && cp -r $$folder/model $$model && cp $$folder/manifest.json $$model/ || exit 1; \
+	python -c 'from sftrl import stages; from sftrl.study import Study; plan = Study.load("params/base.yaml"); \
+	    [print(family, stages.base.job(plan, family).folder) for family in plan.families]' | \
+	while read family folder; do \
+	    rm -rf models/$$family && mkdir -p models && cp -r $$folder/model models/$$family && \
+	    cp $$folder/manifest.json models/$$family/ || exit 1; \
 	done
 
 lint: $(BIN)/.installed  ## Check style.
