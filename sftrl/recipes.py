@@ -159,6 +159,7 @@ class Sft(Trained):
     warmup_ratio: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_length: Count = 512
+    held_out_steps: Count | None = None  # log the held-out loss every so many steps, and at the last
     precision: Precision = "auto"
     lora: Lora | None = None
     owned: ClassVar = SFT_OWNED

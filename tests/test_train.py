@@ -70,6 +70,20 @@ def test_first_logged_loss_is_the_response_loss_of_the_batch(base, tmp_path):
     assert log["loss"].iloc[0] == pytest.approx(loss(base.model, data), abs=2e-3)
 
 
+def test_the_log_has_the_loss_on_held_out_examples(base, tmp_path):
+    """Every so many steps and at the last, where it is the saved model's; training is the same with it."""
+    aside = examples(6, lambda i: 9)
+    folder = tmp_path / "a"
+    recipe = Sft(**SFT | {"held_out_steps": 3})
+    log = train.sft(base, examples(32), recipe, epochs=2, folder=folder, seed=0, held_out=aside)
+    assert list(log.loc[log["held_out_loss"].notna(), "step"]) == [3, 6, 8]
+    assert log["held_out_loss"].iloc[-1] == pytest.approx(loss(folder / "model", aside), rel=1e-5)
+    plain = sft(base, examples(32), tmp_path / "b")
+    assert list(plain["loss"]) == list(log["loss"])
+    with pytest.raises(InputError, match=r"sft\.held_out_steps: there are no held-out examples"):
+        train.sft(base, examples(8), recipe, epochs=1, folder=tmp_path / "c", seed=0)
+
+
 def test_sft_repeats_itself(base, tmp_path):
     for name in ("a", "b"):
         sft(base, examples(16), tmp_path / name)

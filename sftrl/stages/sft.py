@@ -102,6 +102,7 @@ def train(study: Study, family: str, run: str, chosen: pd.DataFrame, work: Work)
             folder=work.folder,
             seed=work.seeds["order"],
             compute=study.params.compute,
+            held_out=curation.read(study, "held_out"),
         )
         write_table(log, work.folder / "log.csv")
         work.finish(tokens=int(chosen["n_tokens"].sum()) * epochs, final_loss=float(log["loss"].iloc[-1]))

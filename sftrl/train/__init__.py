@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.errors import InputError
+from sftrl.files import write_table
 from sftrl.models import context_length, load_tokenizer
 from sftrl.recipes import Checkpoint, Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, launch
@@ -29,8 +30,11 @@ def sft(
     folder: str | Path,
     seed: int,
     compute: Compute | None = None,
+    held_out: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Fine-tune on examples of `id, prompt, response`, on the responses' tokens and the EOS token (TRL's SFTTrainer).
+
+    With `recipe.held_out_steps`, the log has `held_out_loss` too: `sftrl.loss` on the `held_out` examples.
 
     Returns:
         The log: `step, epoch, loss` in nats a token, `learning_rate, grad_norm`, and where known `tokens_per_second`
@@ -46,6 +50,7 @@ def sft(
 
     folder, compute = Path(folder), compute or Compute()
     launch.check_compute(compute)
+    launch.check_whole_weights(recipe, compute)
     arguments.check_types(SFTConfig, "sft", recipe.trl)
     batch = arguments.whole(recipe.batch_size, compute.processes, "sft.batch_size", "compute.processes")
     names = ("sft.batch_size" if compute.processes == 1 else "sft.batch_size / compute.processes", "sft.micro_batch")
@@ -53,6 +58,10 @@ def sft(
     tokenizer = load_tokenizer(checkpoint)
     room = {"max_length": recipe.max_length, "context": context_length(checkpoint)}
     longest = arrow.write_examples(tokenizer, examples, folder / "trainer" / arrow.NAME, **room)
+    if recipe.held_out_steps:
+        if held_out is None:
+            raise InputError("sft.held_out_steps: there are no held-out examples")
+        write_table(held_out[["id", "prompt", "response"]], folder / "trainer" / arrow.HELD_OUT)
     part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
     job = _job("sft", checkpoint, recipe, seed) | {"epochs": epochs, "rows": len(examples)}
     return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)

@@ -16,6 +16,7 @@ PROBLEM_COLUMNS = ["benchmark", "id", "prompt", "answer", "answer_type", "choice
 ROWS = 1000  # written at once
 NAME = "data.arrow"
 PROBES = "probes.arrow"
+HELD_OUT = "held_out.parquet"
 
 
 def write_examples(tokenizer, examples: pd.DataFrame, path: Path, *, max_length: int, context: int | None) -> int:

@@ -17,7 +17,7 @@ from sftrl.train.resumable import Interrupted, Resumable, StopSignal, Watch, che
 
 # What is kept of a trainer's log. The last two are about the machine and differ from run to run.
 MACHINE = ["tokens_per_second", "gpu_gigabytes"]
-SFT_LOG = ["step", "epoch", "loss", "learning_rate", "grad_norm", *MACHINE]
+SFT_LOG = ["step", "epoch", "loss", "held_out_loss", "learning_rate", "grad_norm", *MACHINE]
 GRPO_LOG = [
     "step", "reward", "entropy", "completions/clipped_ratio", "frac_reward_zero_std", "completions/mean_length",
     "learning_rate", "grad_norm", *MACHINE,

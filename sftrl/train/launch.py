@@ -16,7 +16,7 @@ import torch
 
 from sftrl.errors import InputError
 from sftrl.files import flat, hash_path, read_json, read_table, write_json
-from sftrl.recipes import Compute, Grpo
+from sftrl.recipes import Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
@@ -39,9 +39,15 @@ def check_compute(compute: Compute) -> None:
         raise InputError("compute.accelerate: multi_gpu needs compute.processes of 2 or more")
 
 
-def check_whole_weights(recipe: Grpo, compute: Compute) -> None:
-    """Raise InputError if our sampler is to read weights that no process has as a whole."""
+def check_whole_weights(recipe: Sft | Grpo, compute: Compute) -> None:
+    """Raise InputError if our sampler or loss is to read weights that no process has as a whole."""
     if compute.accelerate in ("fsdp1", "fsdp2", "zero3"):
+        if isinstance(recipe, Sft):
+            if recipe.held_out_steps:
+                raise InputError(
+                    f"sft.held_out_steps: needs whole weights, and {compute.accelerate} keeps them in shards"
+                )
+            return
         if recipe.rollouts == "transformers":
             raise InputError(
                 f"grpo.rollouts: transformers needs whole weights, and {compute.accelerate} keeps them in shards: give "

@@ -48,14 +48,15 @@ class Policy:
         places = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # as the engine wants them
         requests = [Request("", "", place, int(seeds[place]), tuple(prompts[place])) for place in places]
         budget = Sampling.model_fields["batch_tokens"].default
-        with _evaluating(trainer) as model:
+        with evaluating(trainer) as model:
             batches = draw(model, requests, self.decoding, self.stop_ids, budget)
             drawn = [response for batch in batches for response in batch]
         return sorted(drawn, key=lambda response: response.request.sample_index)
 
 
 @contextlib.contextmanager
-def _evaluating(trainer) -> Iterator:
+def evaluating(trainer) -> Iterator:
+    """Give the trainer's model, in evaluation mode inside the block, in the precision of its training."""
     # In training mode, gradient checkpointing would switch the cache off.
     model, training = trainer.accelerator.unwrap_model(trainer.model), trainer.model.training
     model.eval()

@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch.utils.data import Sampler
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
+from sftrl.files import read_table
+from sftrl.loss import response_loss
 from sftrl.recipes import Checkpoint, Sft
 from sftrl.train import arguments, arrow, weights
 from sftrl.train.resumable import Resumable
+from sftrl.train.rollouts import evaluating
 
 
 class SftTrainer(Resumable, SFTTrainer):
@@ -38,6 +43,23 @@ class FilledSampler(Sampler):
         return self.rows
 
 
+class HeldOutLoss(TrainerCallback):
+    """Adds the loss on held-out examples to the log, `held_out_loss` in nats a token, every so many steps."""
+
+    def __init__(self, trainer: SftTrainer, examples: pd.DataFrame, every: int):
+        self.trainer, self.examples, self.every, self.loss = trainer, examples, every, None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        due = state.global_step % self.every == 0 or state.global_step == state.max_steps
+        if due and state.is_world_process_zero:
+            with evaluating(self.trainer) as model:
+                self.loss = response_loss(model, self.trainer.processing_class, self.examples).per_token
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.loss is not None and "loss" in logs:
+            state.log_history[-1]["held_out_loss"], self.loss = self.loss, None
+
+
 def build(job: dict, folder: Path) -> SftTrainer:
     """Return the trainer of the job in `folder`."""
     recipe, layout = Sft(**job["recipe"]), (job["micro_batch"], job["parts"])
@@ -46,4 +68,7 @@ def build(job: dict, folder: Path) -> SftTrainer:
     data = arrow.read_examples(folder / "trainer" / arrow.NAME, recipe.batch_size, job["processes"])
     trainer = weights.load(SftTrainer, recipe, Checkpoint(**job["checkpoint"]), config, data, "sft")
     trainer.examples = job["rows"]
+    if recipe.held_out_steps:
+        examples = read_table(folder / "trainer" / arrow.HELD_OUT)
+        trainer.add_callback(HeldOutLoss(trainer, examples, recipe.held_out_steps))
     return trainer
