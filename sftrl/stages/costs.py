@@ -183,8 +183,10 @@ def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: di
     )  # fmt: skip
     if study.params.data.sft is None or stage(job) == POST_RL or share > 1:
         return drawing
-    tokens = study.params.data.held_out * (lengths["prompt"] + lengths["sft"])
-    flops = forward(model, study.params.data.held_out, lengths["prompt"] + lengths["sft"])
+    # Held-out examples and own rollouts are read by the checkpoint and by the base.
+    texts = ((study.params.data.held_out, "sft"), (section.rollout_tokens / lengths["response"], "response"))
+    tokens = sum(2 * count * (lengths["prompt"] + lengths[kind]) for count, kind in texts)
+    flops = sum(2 * forward(model, count, lengths["prompt"] + lengths[kind]) for count, kind in texts)
     seconds = tokens * on.seconds("training", model.active) / 3 if isinstance(on, Cpu) else flops / on.flops / 0.4
     return together(drawing, Cost(flops=flops, seconds=seconds), held_at_once=False)
 
