@@ -10,6 +10,12 @@ A stage is a notebook: `base` is 00_base, `curation` 01_curate, `sft` 02_sft, `e
 a study makes lies under `runs/<study>/`, but for the small tables and figures in `figures/<study>/`.
 """
 
+import warnings
+
+warnings.filterwarnings(
+    "ignore", message="IProgress not found"
+)  # tqdm's, at its import; notebooks print their own lines
+
 from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, sft, show
 
 __all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "sft", "show"]

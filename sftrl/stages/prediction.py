@@ -127,12 +127,16 @@ def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
         last = said["decision"].groupby("family")["predictor"].last()
         ranked = said["decision"].merge(last.reset_index())[[*RUN, "rank", "p_best", "shortlist"]]
         runs = runs.merge(ranked, on=RUN, how="left")
+    if "pass@1_low" in runs:
+        ends = zip(100 * runs["pass@1_low"], 100 * runs["pass@1_high"], strict=True)
+        runs["interval"] = [f"{low:.1f} to {high:.1f}" for low, high in ends]
     names = {
-        "run": "run", "pass@1": "Pass@1", largest: f"Pass@{largest[5:]}", "generalization_loss": "loss",
+        "family": "family", "run": "run", "pass@1": "Pass@1", "interval": "95 %", largest: f"Pass@{largest[5:]}", "generalization_loss": "loss",
         "entropy": "entropy", "post_rl": "Pass@1 after RL", "post_rl_sd": "sd of RL seeds", "n_seeds": "RL seeds",
         "rank": "rank by the advice", "p_best": "chance to be best",
     }  # fmt: skip
-    table = runs[[c for c in names if c in runs]]
+    several = runs["family"].nunique() > 1
+    table = runs[[c for c in names if c in runs and (several or c != "family")]].dropna(axis="columns", how="all")
     table = table.sort_values("post_rl" if runs["post_rl"].notna().any() else "pass@1", ascending=False)
     shares = [c for c in ("pass@1", largest, "post_rl", "post_rl_sd", "p_best") if c in table]
     return table.assign(**{c: (100 * table[c]).round(1) for c in shares}).round(3).rename(columns=names)

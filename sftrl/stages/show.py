@@ -37,9 +37,9 @@ def texts(table: pd.DataFrame):
     """Return a table of texts as Jupyter displays it best: to the left, line breaks kept, nothing cut."""
     from IPython.display import HTML
 
-    words = {column: lambda value: "–" if pd.isna(value) else str(value) for column in table}
+    shown = table.astype(object).where(table.notna(), "–")
     with pd.option_context("display.max_colwidth", None):
-        body = table.to_html(index=False, border=0, classes="texts", formatters=words)
+        body = shown.to_html(index=False, border=0, classes="texts", formatters=dict.fromkeys(shown, str))
     look = "text-align: left !important; vertical-align: top; white-space: pre-wrap"
     return HTML(f"<style>table.texts :is(td, th) {{ {look} }}</style>{body}")
 
@@ -85,15 +85,15 @@ def rollouts(folder: Path) -> pd.DataFrame:
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """Return a checkpoint's scores as people read them: shares in percent, each Pass@1 with its 95 % interval."""
     ks = [c for c in table if c.startswith("pass@") and c[5:].isdigit()]
-    percent = {c.replace("pass", "Pass"): (100 * table[c]).round(1) for c in ks[1:]}
-    percent |= {name: (100 * table[c]).round(1) for name, c in (("cut off", "truncated"), ("no answer", "unparseable"))}
+    shares = {c: c.replace("pass", "Pass") for c in ks[1:]} | {"truncated": "cut off", "unparseable": "no answer"}
+    percent = {name: (100.0 * table[column]).round(1) for column, name in shares.items()}
     return pd.DataFrame(
         {
             "benchmark": table["benchmark"],
             "problems": table["problems"],
             "samples": table["samples"],
-            "Pass@1": (100 * table["pass@1"]).round(1),
-            "95 % interval": _interval(table, "pass@1", 100, 1),
+            "Pass@1": (100.0 * table["pass@1"]).round(1),
+            "95 % interval": interval(table, "pass@1", 100, 1),
             **percent,
             "tokens": table["mean_tokens"].round(1),
         }
@@ -119,10 +119,10 @@ def judged(said: dict[str, pd.DataFrame], pool: str = "all", target: str = POST_
         {
             "n": rows["n"],
             "r²": rows["r2"].round(2),
-            "r², 95 %": _interval(rows, "r2"),
+            "r², 95 %": interval(rows, "r2"),
             "p of r²": rows["p_r2"].round(4),
             "Spearman": rows["spearman"].round(2),
-            "Spearman, 95 %": _interval(rows, "spearman"),
+            "Spearman, 95 %": interval(rows, "spearman"),
             "r², other half": rows["halves_r2"].round(2),
             "R², other half": rows["halves_cod_median"].round(2),
             "R², leave-one-out": rows["loo_cod"].round(2),
@@ -140,7 +140,7 @@ def compared(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
             "Spearman": rows["spearman"].round(2),
             "of Pass@1": rows["baseline_spearman"].round(2),
             "difference of Fisher's z": rows["z_difference"].round(2),
-            "95 %": _interval(rows, "z"),
+            "95 %": interval(rows, "z"),
             "p": rows["p_value"].round(4),
         },
     )
@@ -155,7 +155,7 @@ def regret(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
         {
             "candidates": rows["candidates"].astype(int),
             "regret": (100 * rows["regret"]).round(1),
-            "95 %": _interval(rows, "regret", 100, 1),
+            "95 %": interval(rows, "regret", 100, 1),
             "regret among all": (100 * rows["regret_of_all"]).round(1),
         },
     )
@@ -171,6 +171,7 @@ def _table(rows: pd.DataFrame, columns: dict) -> pd.DataFrame:
     return pd.DataFrame({"predictor": rows["predictor"].map(label), **columns}).reset_index(drop=True)
 
 
-def _interval(rows: pd.DataFrame, name: str, scale: float = 1.0, digits: int = 2) -> list[str]:
+def interval(rows: pd.DataFrame, name: str, scale: float = 1.0, digits: int = 2) -> list[str]:
+    """Return a column's intervals (`name_low`, `name_high`) as texts."""
     ends = zip(scale * rows[f"{name}_low"], scale * rows[f"{name}_high"], strict=True)
     return ["–" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}" for low, high in ends]

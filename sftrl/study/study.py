@@ -2,7 +2,6 @@
 
 import ast
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,6 @@ class Study:
             InputError: a wrong key; a name set by papermill, or typed into the parameters cell, that means nothing.
         """
         _refuse_unknown(names.get("In", []))
-        warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's; every notebook prints its own lines
         given = {section: names[section] for section in SECTIONS if names.get(section) is not None}
         root = _root()
         os.chdir(root)  # a notebook opened in JupyterLab starts in notebooks/; paths in params are the project's
