@@ -179,7 +179,7 @@ def step_curves(curves: pd.DataFrame) -> Figure:
     need(curves, ["family", "run", "measured", "step", "pass@1"], "step_curves")
     known = curves.reindex(columns=[*dict.fromkeys([*curves, "generalization_loss", "marked"])])
     trainings = list(known.groupby(["family", "run", "measured"], sort=False))
-    figure, panels = grid(len(trainings), columns=3, width=2.9, height=2.1)
+    figure, panels = grid(len(trainings), columns=3, width=2.9, height=2.3)
     for axes, ((family, run, measured), part) in zip(panels, trainings, strict=True):
         part = part.sort_values("step")
         axes.plot(part["step"], part["generalization_loss"], color=LOSS_PINK, marker="o", ms=3, lw=1.3)
@@ -192,7 +192,7 @@ def step_curves(curves: pd.DataFrame) -> Figure:
             axes.axvline(step, color=BEST_RED, lw=1, ls=":")
         _panel_title(axes, family, f"{run}, {measured}", curves["family"].nunique() > 1)
     figure.supxlabel("step", fontsize=9)
-    figure.supylabel("loss on held-out examples, nats/token", fontsize=9)
+    figure.supylabel("held-out loss, nats/token", fontsize=9)
     handles = [
         Line2D([], [], color=LOSS_PINK, marker="o", ms=3, label="loss"),
         Line2D([], [], color=SFT_GREEN, label="Pass@1, % (right)"),

@@ -34,7 +34,7 @@ def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float,
     """Return every job of a study with its cost, and how much longer than planned each stage took where measured.
 
     The second maps a stage to (measured over planned, finished jobs): the median over jobs of this study that finished
-    on such a machine. By it the times of that stage are corrected.
+    on such a machine, of CPU time where it is planned for cores. By it the times of that stage are corrected.
 
     Raises:
         InputError: a model's config cannot be read, or the number of a benchmark's problems is not known.
@@ -46,7 +46,9 @@ def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float,
     for job in jobs:
         found, planned = made[job.folder], costs[job.folder].seconds
         if found and planned and recognised(found["device"]) == on.name:
-            ratios.setdefault(stage(job), []).append(found["wall_seconds"] / planned)
+            wall = found["wall_seconds"]
+            spent = found.get("cpu_seconds", wall) if isinstance(on, Cpu) else wall
+            ratios.setdefault(stage(job), []).append(spent / planned)
     measured = {name: (statistics.median(values), len(values)) for name, values in ratios.items()}
     names = {job.folder: "/".join((*job.place.parts[2:-1], job.place.name)) for job in jobs}
     result = [
