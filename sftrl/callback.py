@@ -1,12 +1,14 @@
-"""When to stop SFT: a callback for any trainer of transformers or TRL that measures, on the way, what the study does.
+"""When to stop: callbacks for any trainer of transformers or TRL that measure, on the way, what the study does.
 
-    from sftrl.callback import CurveCallback
+    from sftrl.callback import CurveCallback, RolloutCallback
 
-    trainer = SFTTrainer(..., callbacks=[CurveCallback("curve.csv", held_out, problems, every=100)])
+    trainer = SFTTrainer(..., callbacks=[CurveCallback(held_out, problems, every=100)])
+    trainer = GRPOTrainer(..., callbacks=[CurveCallback(held_out, problems, every=100), RolloutCallback()])
 
-Before the first step, every so many steps and after the last it measures the loss on held-out examples, the entropy of
-the next token and a small Pass@k, and writes a row of each to a CSV. It draws with the same random numbers each time
-and takes none from the training, which goes on as it would have without it.
+Before the first step, every so many steps and after the last `CurveCallback` measures the loss on held-out examples,
+the entropy of the next token and a small Pass@k, and writes a row of each to a CSV. It draws with the same random
+numbers each time and takes none from the training, which goes on as it would have without it. `RolloutCallback` keeps
+what TRL logs of GRPO's own rollouts. 05_predict finds both tables beside the checkpoints that its params name.
 """
 
 import sys
@@ -27,7 +29,9 @@ from sftrl.recipes import Sampling
 from sftrl.sample import Request
 from sftrl.sample.checkpoint import encode_prompts
 from sftrl.sample.local import draw
+from sftrl.tables import HELD_OUT_CURVE, ROLLOUT_CURVE
 
+ROLLOUTS = ["step", "reward", "entropy", "completions/clipped_ratio", "frac_reward_zero_std", "completions/mean_length"]
 Z = 1.645  # of a rise that is told from noise: one-sided, at 95 %
 
 
@@ -39,10 +43,10 @@ class CurveCallback(TrainerCallback):
     contributed is beside it, as `.parquet`; a training that is resumed goes on with both.
 
     Args:
-        path: the CSV.
         held_out: examples `id, prompt, response` that are not trained on.
         problems: `benchmark, id, problem, answer`, and what else `Grader` takes; some dozens are enough.
         every: steps between two measurements.
+        path: the CSV; None for `held_out_curve.csv` in the trainer's output folder.
         samples: responses a problem; Pass@k is taken up to k = samples.
         sampling: how they are drawn; by default at temperature 1, up to 128 tokens.
         seed: of the responses, the same in every measurement.
@@ -55,11 +59,11 @@ class CurveCallback(TrainerCallback):
 
     def __init__(
         self,
-        path: str | Path,
         held_out: pd.DataFrame,
         problems: pd.DataFrame,
         *,
         every: int,
+        path: str | Path | None = None,
         samples: int = 8,
         sampling: Sampling | None = None,
         seed: int = 0,
@@ -67,7 +71,7 @@ class CurveCallback(TrainerCallback):
     ):
         if every < 1 or samples < 1:
             raise InputError(f"every and samples are at least 1, not {every} and {samples}")
-        self.path, self.parts = Path(path), Path(path).with_suffix(".parquet")
+        self.path = None if path is None else Path(path)
         self.held_out, self.problems, self.grader = held_out, problems, Grader(problems)
         self.every, self.samples, self.seed, self.progress = every, samples, seed, progress
         self.sampling = sampling or Sampling()
@@ -79,6 +83,8 @@ class CurveCallback(TrainerCallback):
                 "CurveCallback: with FSDP or DeepSpeed no process holds the whole model; measure its checkpoints"
             )
         self.grader.check_golds()
+        self.path = self.path or Path(args.output_dir) / HELD_OUT_CURVE
+        self.parts = self.path.with_suffix(".parquet")
         if state.global_step and self.path.is_file():
             self.rows, self.items = (
                 table[table["step"] <= state.global_step] for table in map(read_table, (self.path, self.parts))
@@ -148,6 +154,28 @@ class CurveCallback(TrainerCallback):
             [(name[0], f"{name[0]} {name[1]}", int(counts[name])) for name in prompts],
             columns=["benchmark", "item", "c"],
         )
+
+
+class RolloutCallback(TrainerCallback):
+    """Keeps what TRL's GRPOTrainer logs of its rollouts, as the curves of the study's own RL.
+
+    The CSV has a row a log: `step, reward, entropy` (of the next token, in nats, on the rollouts), `clipped_ratio`
+    (rollouts cut off), `frac_reward_zero_std` (groups without signal: all of their rewards are equal) and
+    `mean_length` in tokens. TRL averages over the steps since its last log, so `logging_steps=1` gives every step.
+
+    Args:
+        path: the CSV; None for `rollout_curve.csv` in the trainer's output folder.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self.path = path
+
+    def on_log(self, args, state, control, **_):
+        # All that was logged, a resumed training's first steps too.
+        rows = [row for row in state.log_history if "frac_reward_zero_std" in row]
+        if rows and state.is_world_process_zero:
+            table = pd.DataFrame(rows, columns=ROLLOUTS).rename(columns=lambda name: name.rpartition("/")[2])
+            write_table(table, self.path or Path(args.output_dir) / ROLLOUT_CURVE)
 
 
 def stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Recipe(BaseModel):
     """Known keys only, exact types, never changed after it is made."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
 
 
 class Checkpoint(Recipe):

@@ -34,7 +34,10 @@ for (const head of document.querySelectorAll('th')) head.onclick = () => {
   for (const row of down ? rows.reverse() : rows) body.append(row);
 };
 """
-FIGURES = ("bars_loss", "bars", "decision", "strength", "regrets", "k_sweep", "passk_curves", "rl_curves", "sft_curves")
+FIGURES = (
+    "bars_loss", "bars", "decision", "strength", "regrets", "k_sweep", "passk_curves", "rl_curves", "sft_curves",
+    "step_curves",
+)  # fmt: skip
 
 
 def write_report(study: Study) -> Path:

@@ -16,6 +16,9 @@ BASE = "base"  # the run without SFT: a reference, not one of the choices
 AVERAGE = "average"  # the unweighted mean over benchmarks, which no benchmark may be called
 RL_PROBLEMS = "rl"  # not a benchmark: some of the RL training problems, sampled after SFT alone
 
+# What `sftrl.callback` leaves in a trainer's folder, where 05_predict looks for it.
+HELD_OUT_CURVE, ROLLOUT_CURVE = "held_out_curve.csv", "rollout_curve.csv"
+
 RUN = ["family", "run"]
 DESCRIPTION = ["selection", "examples", "epochs", "learning_rate", "data_seed"]
 # Scores that differ in one of these are not comparable.

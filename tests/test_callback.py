@@ -7,9 +7,9 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tiny import tiny_pair
-from trl import SFTConfig, SFTTrainer
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from sftrl.callback import CurveCallback, rise, turning_point
+from sftrl.callback import CurveCallback, RolloutCallback, rise, turning_point
 from sftrl.chat import encode_example
 from sftrl.errors import InputError
 from sftrl.files import read_table
@@ -18,6 +18,7 @@ from sftrl.loss import response_loss
 from sftrl.passk import pass_at_k
 from sftrl.recipes import Checkpoint, Sampling
 from sftrl.sample import fill
+from sftrl.tables import HELD_OUT_CURVE, ROLLOUT_CURVE
 
 PROBLEMS = pd.DataFrame(
     [{"benchmark": f"b{i % 2}", "id": str(i), "problem": f"{i} + 1 = ?", "answer": str(i + 1)} for i in range(6)]
@@ -55,14 +56,12 @@ def train(folder, callbacks, steps=12, resume=None, peft=None, **more):
 def test_it_measures_what_the_study_measures_and_changes_nothing(tmp_path):
     torch.set_num_threads(1)
     lines, sampling = [], Sampling(max_tokens=12)
-    watch = CurveCallback(
-        tmp_path / "c.csv", HELD_OUT, PROBLEMS, every=5, samples=4, sampling=sampling, progress=lines.append
-    )
+    watch = CurveCallback(HELD_OUT, PROBLEMS, every=5, samples=4, sampling=sampling, progress=lines.append)
     model, tokenizer = train(tmp_path / "a", [watch])
     plain, _ = train(tmp_path / "b", [])
     for name, weights in model.state_dict().items():
         assert torch.equal(weights, plain.state_dict()[name])
-    table = read_table(tmp_path / "c.csv")
+    table = read_table(tmp_path / "a" / HELD_OUT_CURVE)
     assert list(table["step"]) == [0, 5, 10, 12]
     assert lines[-1].startswith("step 12: held-out loss ")
 
@@ -84,7 +83,7 @@ def test_it_measures_what_the_study_measures_and_changes_nothing(tmp_path):
 def test_an_adapter_is_measured_as_the_model_that_it_makes(tmp_path):
     torch.set_num_threads(1)
     watch = CurveCallback(
-        tmp_path / "c.csv", HELD_OUT, PROBLEMS, every=3, samples=1, sampling=Sampling(max_tokens=4), progress=None
+        HELD_OUT, PROBLEMS, every=3, path=tmp_path / "c.csv", samples=1, sampling=Sampling(max_tokens=4), progress=None
     )
     peft = LoraConfig(r=4, target_modules="all-linear")
     model, tokenizer = train(tmp_path, [watch], steps=3, peft=peft, learning_rate=0.05)
@@ -96,25 +95,65 @@ def test_an_adapter_is_measured_as_the_model_that_it_makes(tmp_path):
 def test_a_resumed_training_goes_on_with_the_same_curve(tmp_path):
     torch.set_num_threads(1)
     options = {"every": 4, "samples": 2, "sampling": Sampling(max_tokens=6), "progress": None}
-    train(tmp_path / "a", [CurveCallback(tmp_path / "whole.csv", HELD_OUT, PROBLEMS, **options)])
+    train(tmp_path / "a", [CurveCallback(HELD_OUT, PROBLEMS, path=tmp_path / "whole.csv", **options)])
     halves = {"save_strategy": "steps", "save_steps": 8}
-    train(tmp_path / "b", [CurveCallback(tmp_path / "c.csv", HELD_OUT, PROBLEMS, **options)], steps=10, **halves)
-    resumed = CurveCallback(tmp_path / "c.csv", HELD_OUT, PROBLEMS, **options)
+    train(tmp_path / "b", [CurveCallback(HELD_OUT, PROBLEMS, path=tmp_path / "c.csv", **options)], steps=10, **halves)
+    resumed = CurveCallback(HELD_OUT, PROBLEMS, path=tmp_path / "c.csv", **options)
     train(tmp_path / "b", [resumed], resume=str(tmp_path / "b" / "checkpoint-8"), **halves)
     for suffix in (".csv", ".parquet"):
         ours, whole = (read_table(tmp_path / f"{name}{suffix}") for name in ("c", "whole"))
         pd.testing.assert_frame_equal(ours, whole)
 
 
+def test_rl_is_watched_too_and_does_not_notice(tmp_path):
+    torch.set_num_threads(1)
+
+    def reinforce(folder, callbacks, steps=3, resume=None):
+        model, tokenizer = tiny_pair()
+        trainer = GRPOTrainer(
+            model=model,
+            args=GRPOConfig(
+                output_dir=folder, max_steps=steps, num_generations=2, per_device_train_batch_size=4, logging_steps=1,
+                max_completion_length=4, learning_rate=1e-3, save_steps=2, gradient_checkpointing=False, use_cpu=True,
+                bf16=False, disable_tqdm=True, report_to="none",
+            ),
+            reward_funcs=lambda completions, **_: [float(len(text) % 2) for text in completions],
+            train_dataset=Dataset.from_list([{"prompt": f"{i} + 1 = ?"} for i in range(4)]),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )  # fmt: skip
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    def callbacks():
+        options = {"every": 2, "samples": 2, "sampling": Sampling(max_tokens=4), "progress": None}
+        return [CurveCallback(HELD_OUT, PROBLEMS, **options), RolloutCallback()]
+
+    watched, plain = reinforce(tmp_path / "a", callbacks()), reinforce(tmp_path / "b", [])
+    for name, weights in watched.model.state_dict().items():
+        assert torch.equal(weights, plain.model.state_dict()[name])
+    assert list(read_table(tmp_path / "a" / HELD_OUT_CURVE)["step"]) == [0, 2, 3]
+    rollouts = read_table(tmp_path / "a" / ROLLOUT_CURVE)
+    assert list(rollouts["step"]) == [1, 2, 3]
+    for name in ("reward", "entropy", "frac_reward_zero_std", "completions/clipped_ratio", "completions/mean_length"):
+        said = [row[name] for row in watched.state.log_history if "reward" in row]
+        assert list(rollouts[name.rpartition("/")[2]]) == pytest.approx(said)
+    assert (rollouts["entropy"] > 0).all()
+
+    (tmp_path / "a" / ROLLOUT_CURVE).unlink()
+    reinforce(tmp_path / "a", callbacks(), resume=str(tmp_path / "a" / "checkpoint-2"))
+    assert list(read_table(tmp_path / "a" / ROLLOUT_CURVE)["step"]) == [1, 2, 3]  # the first two from its log
+
+
 def test_slips_are_named_before_the_first_step(tmp_path):
     long = HELD_OUT.assign(response="7" * 400)
     with pytest.raises(InputError, match="example 4: "):
-        train(tmp_path, [CurveCallback(tmp_path / "c.csv", long, PROBLEMS, every=5)])
+        train(tmp_path, [CurveCallback(long, PROBLEMS, every=5)])
     with pytest.raises(InputError, match="b0 0: the gold answer ''"):
-        train(tmp_path, [CurveCallback(tmp_path / "c.csv", HELD_OUT, PROBLEMS.assign(answer=""), every=5)])
+        train(tmp_path, [CurveCallback(HELD_OUT, PROBLEMS.assign(answer=""), every=5)])
     with pytest.raises(InputError, match="every and samples are at least 1"):
-        CurveCallback(tmp_path / "c.csv", HELD_OUT, PROBLEMS, every=0)
-    assert not (tmp_path / "c.csv").exists()
+        CurveCallback(HELD_OUT, PROBLEMS, every=0)
+    assert not (tmp_path / HELD_OUT_CURVE).exists()
 
 
 # The mark

@@ -136,8 +136,10 @@ def test_finished_jobs_correct_the_rates(fresh):
     jobs = [job for job in costs.all_jobs(study) if job.notebook == "04_grpo"]
     cost = costs.cost(study, jobs[0], machine("cpu")).seconds
     for job, seconds in zip(jobs[:2], (3 * cost, 5 * cost), strict=True):
-        made = {"settings": job.settings, "outputs": {}, "inputs": {}, "device": "x86_64", "wall_seconds": seconds}
-        write_json(job.folder / "manifest.json", made | {"id": "0"})
+        made = {"settings": job.settings, "outputs": {}, "inputs": {}, "device": "x86_64", "id": "0"}
+        # Of a core its time counts, not how long the job waited for it; older manifests hold the wall time alone.
+        spent = {"cpu_seconds": seconds, "wall_seconds": 9 * seconds} if job == jobs[0] else {"wall_seconds": seconds}
+        write_json(job.folder / "manifest.json", made | spent)
     after, measured = costs.rows(study, machine("cpu"))
     assert measured == {"grpo": (pytest.approx(4), 2)}
     assert sum(row.done for row in after) == 2

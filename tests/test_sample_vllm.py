@@ -16,6 +16,7 @@ from test_sample import PROBLEMS, STOPS, decoding, requests
 from test_sample_crash import count
 from tiny import tiny_folder
 
+from sftrl import procedural
 from sftrl.errors import InputError
 from sftrl.generations import Store, summarise
 from sftrl.models import load_model, load_tokenizer
@@ -24,6 +25,7 @@ from sftrl.sample import fill
 from sftrl.sample.local import draw_batch
 from sftrl.sample.vllm_engine import draw, started
 
+ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.vllm
 
 
@@ -101,6 +103,34 @@ def test_a_seed_for_the_shard_draws_from_the_same_distribution(llm, folder):
     table = np.stack([np.append(counts[common], counts[~common].sum()) for counts in first.values()])
     expected = table.sum(0) / 2
     assert ((table - expected) ** 2 / expected).sum() < table.shape[1] + 4 * (2 * table.shape[1]) ** 0.5
+
+
+def test_both_kinds_of_seed_score_the_same_side_by_side(tmp_path):
+    """By the verb, on a model that solves some problems; what it prints stands in docs/sampling.md."""
+    checkpoint = Checkpoint(model=str(ROOT / "models" / "qwen3-tiny"))
+    problems, n = procedural.benchmark_problems(np.random.SeedSequence(5), 12), 32
+    rates, distinct = {}, {}
+    for seeds in ("sample", "shard"):
+        began, sampling = time.process_time(), Sampling(engine="vllm", max_tokens=100, seeds=seeds)
+        drew = fill(tmp_path / seeds, checkpoint, problems, sampling, n=n, seed=0, progress=None)
+        counts = summarise(tmp_path / seeds, problems, n=n).problems
+        rates[seeds] = counts["c"] / n
+        kept = Store(tmp_path / seeds).read()
+        assert len(kept) == n * len(problems)
+        responses = kept.groupby(["benchmark", "problem_id"])["response"]
+        distinct[seeds] = (responses.nunique() / n).to_numpy()
+        print(
+            f"seeds: {seeds}: Pass@1 {rates[seeds].mean():.4f}, distinct of {n} samples {distinct[seeds].mean():.3f}, "
+            f"{drew.tokens} tokens in {drew.seconds:.0f} s, {time.process_time() - began:.0f} s of CPU here"
+        )
+    pooled = (rates["sample"] + rates["shard"]) / 2
+    error = np.sqrt((2 * pooled * (1 - pooled) / n).sum()) / len(problems)
+    apart = (rates["shard"] - rates["sample"]).mean()
+    print(f"apart by {apart:.4f}, {abs(apart) / error:.1f} standard errors ({error:.4f})")
+    assert 0.02 < pooled.mean() < 0.98  # else nothing is compared
+    assert abs(apart) < 4 * error
+    gap = distinct["shard"] - distinct["sample"]
+    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / len(gap) ** 0.5 + 1e-9
 
 
 def test_more_prompts_than_one_step_reads(llm, folder):

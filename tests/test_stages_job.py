@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,19 @@ def made(job: Job, text: str = "weights", **how) -> dict:
     (work.folder / "model").mkdir(exist_ok=True)
     (work.folder / "model" / "x.bin").write_text(text)
     return work.finish(tokens=7)
+
+
+def test_a_job_knows_the_time_that_it_alone_took(first, second):
+    until = time.process_time() + 0.5
+    while time.process_time() < until:  # before the job is taken up
+        pass
+    made(first)
+    work = second.begin()
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    assert 0.2 <= work.finish()["cpu_seconds"] < 5
+    assert first.begin().done["cpu_seconds"] < 0.4
 
 
 def test_a_finished_job_is_taken_up_as_it_is(first):

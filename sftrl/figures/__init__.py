@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from sftrl.errors import InputError
 from sftrl.figures.bars import bars
-from sftrl.figures.curves import one_run, passk_curves, rl_curves, sft_curves
+from sftrl.figures.curves import one_run, passk_curves, rl_curves, sft_curves, step_curves
 from sftrl.figures.decision import decision
 from sftrl.figures.frontier import frontier
 from sftrl.figures.overview import summary
@@ -34,6 +34,7 @@ __all__ = [
     "save",
     "scatter",
     "sft_curves",
+    "step_curves",
     "strength",
     "summary",
 ]
@@ -42,11 +43,11 @@ __all__ = [
 def redraw(folder: str | Path) -> list[str]:
     """Draw every figure that the tables in `folder` allow, beside them, as PNG and PDF; return the figures' names.
 
-    `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv` and
-    `sft_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse` returns them) give
-    `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`; `choose.csv`, with
-    `measuring.csv`, gives `frontier`; `points.csv` (the paper's) gives its six figures, with `judged.csv` and
-    `claims.csv` also what they show. A table that is absent leaves its figures out.
+    `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv`,
+    `sft_curves.csv` and `step_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse`
+    returns them) give `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`;
+    `choose.csv`, with `measuring.csv`, gives `frontier`; `points.csv` (the paper's) gives its six figures, with
+    `judged.csv` and `claims.csv` also what they show. A table that is absent leaves its figures out.
     """
     folder = Path(folder)
     tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
@@ -62,7 +63,7 @@ def redraw(folder: str | Path) -> list[str]:
         figures["decision"] = decision(tables["decision"])
     if "choose" in tables:
         figures["frontier"] = frontier(tables["choose"], tables.get("measuring"))
-    for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves)):
+    for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves), ("step_curves", step_curves)):
         if name in tables:
             figures[name] = draw(_described(tables[name], tables.get("results")))
     for name, figure in figures.items():

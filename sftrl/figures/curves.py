@@ -168,6 +168,41 @@ def one_run(log: pd.DataFrame) -> Figure:
 FEW = 30  # steps, fewer than which are not smoothed
 
 
+@styled
+def step_curves(curves: pd.DataFrame) -> Figure:
+    """Draw held-out loss (left) and Pass@k (right) over the steps of a training, and the step that is marked.
+
+    Args:
+        curves: rows of `step_curves.csv`: `family, run, measured, step, pass@1`, larger k, and, where known,
+            `generalization_loss` and `marked`, the step from which the loss has risen and Pass@k has not.
+    """
+    need(curves, ["family", "run", "measured", "step", "pass@1"], "step_curves")
+    known = curves.reindex(columns=[*dict.fromkeys([*curves, "generalization_loss", "marked"])])
+    trainings = list(known.groupby(["family", "run", "measured"], sort=False))
+    figure, panels = grid(len(trainings), columns=3, width=2.9, height=2.3)
+    for axes, ((family, run, measured), part) in zip(panels, trainings, strict=True):
+        part = part.sort_values("step")
+        axes.plot(part["step"], part["generalization_loss"], color=LOSS_PINK, marker="o", ms=3, lw=1.3)
+        right = axes.twinx()
+        right.grid(visible=False)
+        right.set_ylim(0, 100)
+        for k, dash in {1: "-", max(ks_of(part)): "--"}.items():
+            right.plot(part["step"], 100 * part[f"pass@{k}"], color=SFT_GREEN, ls=dash, lw=1.3)
+        for step in part.loc[part["marked"] == True, "step"]:  # noqa: E712, as it may be missing
+            axes.axvline(step, color=BEST_RED, lw=1, ls=":")
+        _panel_title(axes, family, f"{run}, {measured}", curves["family"].nunique() > 1)
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("held-out loss, nats/token", fontsize=9)
+    handles = [
+        Line2D([], [], color=LOSS_PINK, marker="o", ms=3, label="loss"),
+        Line2D([], [], color=SFT_GREEN, label="Pass@1, % (right)"),
+        Line2D([], [], color=SFT_GREEN, ls="--", label="Pass@k, largest k"),
+        Line2D([], [], color=BEST_RED, lw=1, ls=":", label="since then only the loss has risen"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    return figure
+
+
 def smooth(values: pd.Series) -> np.ndarray:
     """Take a running mean over a twentieth of the curve, at least three steps."""
     return values.rolling(max(3, len(values) // 20), min_periods=1, center=True).mean().to_numpy()

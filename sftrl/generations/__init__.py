@@ -10,8 +10,18 @@ without sampling. Any Parquet reader reads it as it is: `SELECT * FROM 'store/sa
 """
 
 from sftrl.generations.grades import Grader, grade
-from sftrl.generations.importers import import_samples, require_same_problems
+from sftrl.generations.importers import import_samples, read_problems, require_same_problems
 from sftrl.generations.store import Store, sample_seed
 from sftrl.generations.summary import Summary, summarise
 
-__all__ = ["Grader", "Store", "Summary", "grade", "import_samples", "require_same_problems", "sample_seed", "summarise"]
+__all__ = [
+    "Grader",
+    "Store",
+    "Summary",
+    "grade",
+    "import_samples",
+    "read_problems",
+    "require_same_problems",
+    "sample_seed",
+    "summarise",
+]

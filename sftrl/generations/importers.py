@@ -48,22 +48,11 @@ def import_samples(
         InputError: a file that is not of its kind (named, with its line or row), a sample that is there twice, a
             problem without gold, or other problems than those given.
     """
-    paths = [Path(path) for path in files]
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-    if format is not None and format not in READERS:
-        raise InputError(f"format: {format!r} is not one of {', '.join(READERS)}")
-    formats = {path: format or format_of(path) for path in paths}
+    problems = read_problems(files, format, problems=problems)
+    formats = _formats(files, format)
     count_tokens = tokenizer and (lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
-    found = _check(formats)
-    if problems is None:
-        problems = _problems(found)
-    else:
-        problems = problems[problems["benchmark"].astype(str).isin({benchmark for benchmark, _ in found})]
-        _same(found, _names(problems), f"{paths[0].parent}", "the problems given")
     key = {"engine": {"name": "/".join(sorted(set(formats.values())))}}
-    key["files"] = {path.name: hash_path(path) for path in paths}
+    key["files"] = {path.name: hash_path(path) for path in formats}
     with Store.open(folder, key) as store:
         new = (row for row in _rows(formats, count_tokens) if (*row[:2], row[4]) not in store)
         while part := list(itertools.islice(new, PART_ROWS)):
@@ -71,11 +60,50 @@ def import_samples(
     return problems
 
 
+def read_problems(
+    files: Sequence[str | Path],
+    format: str | None = None,
+    *,
+    problems: pd.DataFrame | None = None,
+    samples: int = 1,
+) -> pd.DataFrame:
+    """Check what `import_samples` would import, and return its problem rows; nothing is written.
+
+    Args:
+        files, format, problems: as `import_samples` takes them.
+        samples: how many each problem must have at least.
+
+    Raises:
+        InputError: as `import_samples`; too few samples, with the smallest number that there is.
+    """
+    formats = _formats(files, format)
+    found, have = _check(formats)
+    if problems is None:
+        problems = _problems(found)
+    else:
+        problems = problems[problems["benchmark"].astype(str).isin({benchmark for benchmark, _ in found})]
+        _same(found, _names(problems), f"{next(iter(formats)).parent}", "the problems given")
+    fewest = min(have, key=lambda name: have[name].bit_count())
+    if (there := have[fewest].bit_count()) < samples:
+        raise InputError(f"{fewest[0]} {fewest[1]}: has {there} samples, and `samples` asks for {samples}")
+    return problems
+
+
+def _formats(files: Sequence[str | Path], format: str | None) -> dict[Path, str]:
+    paths = [Path(path) for path in files]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+    if format is not None and format not in READERS:
+        raise InputError(f"format: {format!r} is not one of {', '.join(READERS)}")
+    return {path: format or format_of(path) for path in paths}
+
+
 def require_same_problems(problems: dict[str, pd.DataFrame]) -> None:
     """Refuse runs that were sampled on different problems: their scores do not compare.
 
     Args:
-        problems: by run, what `import_samples` returned.
+        problems: by run, what `read_problems` or `import_samples` returned.
 
     Raises:
         InputError: a problem that one run has and another lacks, or that has another gold there; all are named.
@@ -104,8 +132,8 @@ def _rows(formats: dict[Path, str], count_tokens=None) -> Iterator[Sampled]:
             yield row._replace(sample_index=index)
 
 
-def _check(formats: dict[Path, str]) -> dict[Problem, tuple[str, tuple[str, ...]]]:
-    """Read all files; return each problem's text and golds."""
+def _check(formats: dict[Path, str]) -> tuple[dict[Problem, tuple[str, tuple[str, ...]]], dict[Problem, int]]:
+    """Read all files; return each problem's text and golds, and the indices of its samples as the bits of a number."""
     found: dict[Problem, tuple[str, tuple[str, ...]]] = {}
     have: dict[Problem, int] = {}
     for row in _rows(formats):
@@ -119,7 +147,7 @@ def _check(formats: dict[Path, str]) -> dict[Problem, tuple[str, tuple[str, ...]
         have[name] = have.get(name, 0) | 1 << row.sample_index
     if not found:
         raise InputError(f"{', '.join(map(str, formats))}: no samples")
-    return found
+    return found, have
 
 
 def _problems(found: dict[Problem, tuple[str, tuple[str, ...]]]) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float,
     """Return every job of a study with its cost, and how much longer than planned each stage took where measured.
 
     The second maps a stage to (measured over planned, finished jobs): the median over jobs of this study that finished
-    on such a machine. By it the times of that stage are corrected.
+    on such a machine, of CPU time where it is planned for cores. By it the times of that stage are corrected.
 
     Raises:
         InputError: a model's config cannot be read, or the number of a benchmark's problems is not known.
@@ -46,7 +46,9 @@ def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float,
     for job in jobs:
         found, planned = made[job.folder], costs[job.folder].seconds
         if found and planned and recognised(found["device"]) == on.name:
-            ratios.setdefault(stage(job), []).append(found["wall_seconds"] / planned)
+            wall = found["wall_seconds"]
+            spent = found.get("cpu_seconds", wall) if isinstance(on, Cpu) else wall
+            ratios.setdefault(stage(job), []).append(spent / planned)
     measured = {name: (statistics.median(values), len(values)) for name, values in ratios.items()}
     names = {job.folder: "/".join((*job.place.parts[2:-1], job.place.name)) for job in jobs}
     result = [
@@ -93,7 +95,7 @@ REMEDIES = {
 def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
     """Return what one job costs on a machine, its start-up left out."""
     kind = stage(job)
-    if kind in ("curate", "predict"):
+    if not _loads_a_model(study, job):
         return Cost()
     model, lengths = _shape(study, job), _lengths(study)
     prompt, sft, longest = (lengths[name] for name in ("prompt", "sft", "longest"))
@@ -112,6 +114,12 @@ def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
     if kind == "grpo":
         return _rl(study, model, on, job.settings["grpo"], lengths)
     return _evaluation(study, job, model, on, lengths)
+
+
+def _loads_a_model(study: Study, job: Job) -> bool:
+    if study.imported and study.params.data.sft is None:
+        return False
+    return stage(job) not in ("curate", "predict")
 
 
 def _training(
@@ -175,12 +183,14 @@ def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: di
         share = int(job.place.name.partition("-of-")[2])
     elif section.shards > 1:
         return Cost()  # its shards have sampled all
-    problems = (_benchmark_problems(study) + settings["rl_problems"]) / share
-    drawing = sampled(
-        model, on, prompts=problems, n=settings["n"], prompt=lengths["prompt"], response=lengths["response"],
-        longest=lengths["prompt"] + section.max_tokens, gpus=section.tensor_parallel_size,
-        use="sampling" if section.engine == "vllm" or isinstance(on, Cpu) else "generate",
-    )  # fmt: skip
+    drawing = Cost()
+    if not study.imported:
+        problems = (_benchmark_problems(study) + settings["rl_problems"]) / share
+        drawing = sampled(
+            model, on, prompts=problems, n=settings["n"], prompt=lengths["prompt"], response=lengths["response"],
+            longest=lengths["prompt"] + section.max_tokens, gpus=section.tensor_parallel_size,
+            use="sampling" if section.engine == "vllm" or isinstance(on, Cpu) else "generate",
+        )  # fmt: skip
     if study.params.data.sft is None or stage(job) == POST_RL or share > 1:
         return drawing
     # Held-out examples and own rollouts are read by the checkpoint and by the base.
@@ -286,7 +296,7 @@ def request(study: Study, job: Job, on: Gpu | Cpu) -> Request:
     expected = math.ceil((planned.seconds + start_up(on)) / 60)
     if ask.minutes is not None and ask.minutes < expected:
         raise InputError(f"cluster.{name}.minutes: {ask.minutes}, and {job.place} is estimated to take {expected}")
-    parameters = _shape(study, job).parameters if name not in ("curate", "predict") else 0
+    parameters = _shape(study, job).parameters if _loads_a_model(study, job) else 0
     memory = 4000 + 20e-6 * parameters if isinstance(on, Cpu) else 16_000 + 6e-6 * parameters * planned.gpus
     return Request(
         name,

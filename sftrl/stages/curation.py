@@ -1,10 +1,14 @@
 """`01_curate`: one folder of data for all runs: benchmarks, SFT examples, held-out examples, RL problems."""
 
+import functools
+from pathlib import Path
+
 import pandas as pd
 
 from sftrl import curate, procedural
 from sftrl.errors import InputError
-from sftrl.files import read_table, write_table
+from sftrl.files import hash_path, read_table, write_table
+from sftrl.generations import read_problems, require_same_problems
 from sftrl.problems import check_examples, check_problems, load_examples, load_problems
 from sftrl.stages import base
 from sftrl.stages.job import Job, Work
@@ -21,10 +25,20 @@ def job(study: Study) -> Job:
     return Job(
         "01_curate",
         study.folder / "data",
-        study.settings("data"),
+        study.settings("data", imported=files(study)),
         made_by,
         {use: study.seed(use) for use in ("benchmarks", "sft", "rl", "split")},
     )
+
+
+def files(study: Study) -> dict[str, list[str]] | None:
+    """Return the hashes of the files that hold each run's samples; None where the study samples by itself."""
+    return study.imported and {run: [_hash(path) for path in paths] for run, paths in study.imported.items()}
+
+
+@functools.cache
+def _hash(path: Path) -> str:
+    return hash_path(path)
 
 
 def read(study: Study, name: str) -> pd.DataFrame | None:
@@ -34,12 +48,31 @@ def read(study: Study, name: str) -> pd.DataFrame | None:
 
 
 def benchmarks(study: Study) -> pd.DataFrame:
-    """Return the benchmark problems, checked."""
+    """Return the benchmark problems, checked; where samples are imported, those that all runs were sampled on.
+
+    Raises:
+        InputError: imported runs that differ in problems or golds, or have fewer than `evaluation.samples` of one.
+    """
     source = study.params.data.benchmarks
+    table = None
     if isinstance(source, Generated):
         seed = study.seed_sequence("benchmarks")
-        return check_problems(procedural.benchmark_problems(seed, source.procedural, **source.options))
-    return check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
+        table = check_problems(procedural.benchmark_problems(seed, source.procedural, **source.options))
+    elif source is not None:
+        table = check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
+    return table if study.imported is None else _imported(study, table)
+
+
+def _imported(study: Study, golds: pd.DataFrame | None) -> pd.DataFrame:
+    found = {}
+    for run, paths in study.imported.items():
+        try:
+            found[run] = read_problems(paths, problems=golds, samples=study.params.evaluation.samples)
+        except InputError as error:
+            raise InputError(f"evaluation.import.{run}: {error}") from None
+    require_same_problems(found)
+    table = next(iter(found.values())).reset_index(drop=True)
+    return table if golds is not None else table.assign(answer_type=None, choices=None, tolerance=None)
 
 
 def training(study: Study) -> Tables:
@@ -126,12 +159,14 @@ def check_lengths(study: Study, tables: Tables) -> None:
     from sftrl.models import context_length, load_tokenizer
 
     params = study.params
+    if study.imported and "sft" not in tables:
+        return  # no model reads anything
     for family in study.families:
         checkpoint, made_by = base.checkpoint(study, family)
         if made_by and family != study.families[0]:
             continue
         tokenizer, context = load_tokenizer(checkpoint), context_length(checkpoint)
-        room = {"benchmarks": ("evaluation.max_tokens", params.evaluation.max_tokens)}
+        room = {} if study.imported else {"benchmarks": ("evaluation.max_tokens", params.evaluation.max_tokens)}
         if params.grpo:
             room["rl"] = ("grpo.max_tokens", params.grpo.max_tokens)
         for name, (key, tokens) in room.items():

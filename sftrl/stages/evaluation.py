@@ -6,7 +6,7 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.files import hash_value, read_table, write_json, write_table
-from sftrl.generations import Summary, summarise
+from sftrl.generations import Summary, grade, import_samples, summarise
 from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.stages import curation, grpo, held_out, on_policy, sft
 from sftrl.stages.job import Job, Work, given
@@ -38,6 +38,7 @@ def job(
         model=given(model, made_by),
         loss=held_out.job(study, family, run).key if phase == POST_SFT and of == 1 else None,
         rollout_tokens=section.rollout_tokens if phase == POST_SFT and of == 1 else None,
+        imported=curation.files(study) and curation.files(study)[run],
     )
     place = _place(study, family, phase, run, rl_seed)
     if of > 1:
@@ -79,15 +80,15 @@ def store(study: Study, family: str, phase: str, run: str, rl_seed: int | None) 
     """Return the folder of a checkpoint's samples, which all its shards fill.
 
     It is named by what is sampled from what, so that a retrained checkpoint starts a store of its own and more samples
-    of the same one are added to those there.
+    of the same one are added to those there; a store of imported samples by the files that held them.
     """
     evaluated = job(study, family, phase, run, rl_seed)
     data, *made_by = evaluated.inputs
     benchmarks = data.require()["outputs"]["benchmarks.parquet"]
     models = [_weights(made.require()["outputs"]) for made in made_by]
     rest = [evaluated.settings[name] for name in ("rl_problems", "model", "prompt")]
-    how = sampling(study)
-    key = [benchmarks, models, rest, how.distribution, evaluated.seeds]
+    how = evaluated.settings["imported"] or sampling(study).distribution
+    key = [benchmarks, models, rest, how, evaluated.seeds]
     return evaluated.place / "stores" / hash_value(key)
 
 
@@ -99,16 +100,26 @@ def _weights(outputs: dict[str, dict]) -> dict[str, dict]:
 def sample(
     study: Study, family: str, phase: str, run: str, rl_seed: int | None, shard: int, of: int, work: Work
 ) -> Summary:
-    """Draw and grade what the checkpoint's store lacks, and read rollouts again; return the counts."""
-    from sftrl.sample import fill  # torch takes seconds to import
-
+    """Draw, or import, and grade what the checkpoint's store lacks, and read rollouts again; return the counts."""
     how, n = sampling(study), work.settings["n"]
     folder, table = store(study, family, phase, run, rl_seed), problems(study, work)
     model, _ = checkpoint(study, family, run, rl_seed)
-    if not work.done:
+    if not work.done and study.imported:
+        tokenizer = None
+        if study.params.data.sft is not None:  # the model was there for its loss, so its tokens can be counted too
+            from sftrl.models import load_tokenizer
+
+            tokenizer = load_tokenizer(model)
+        import_samples(folder, study.imported[run], tokenizer=tokenizer, problems=table)
+        grade(folder, table)
+    elif not work.done:
+        from sftrl.sample import fill  # torch takes seconds to import
+
         fill(folder, model, table, how, n=n, seed=work.seeds["samples"], shard=shard, of=of)
-        if work.settings["rollout_tokens"] is not None:
-            write_json(work.folder / ROLLOUTS, on_policy.measure(study, family, run, folder, table, how))
+    if not work.done and work.settings["rollout_tokens"] is not None:
+        # How another harness drew its samples is not known, so they say nothing of the model's own distribution.
+        told = {} if study.imported else on_policy.measure(study, family, run, folder, table, how)
+        write_json(work.folder / ROLLOUTS, told)
     # Where the numbers of samples were adapted, the pilot that decided them does not count.
     start = how.adaptive.pilot if how.adaptive else 0
     return summarise(folder, table.iloc[shard::of], n=counted(study, n), start=start)
@@ -149,6 +160,8 @@ def results(study: Study) -> pd.DataFrame:
     """Return the rows of `results.csv`: what was run, how it was sampled, its scores, by benchmark and averaged."""
     given = study.params.evaluation
     how = given.model_dump(include=set(Decoding.model_fields))
+    if study.imported:
+        how = dict.fromkeys(how)  # another harness's, and not known
     tables = []
     for family in study.families:
         for run, phase, rl_seed in all_of(study, family):

@@ -141,7 +141,7 @@ class Work:
     def __init__(self, job: Job, inputs: dict[str, str], done: dict | None):
         self.job, self.inputs, self.done = job, inputs, done
         self.folder, self.settings, self.seeds = job.folder, job.settings, job.seeds
-        self.started = time.time()
+        self.started, self.spent = time.time(), manifest.cpu_seconds()
         if done:
             print(f"{self.folder}: finished before, in {done['wall_seconds']:.0f} s; fresh = True makes it again")
 
@@ -157,6 +157,7 @@ class Work:
             "outputs": outputs,
             **manifest.circumstances(self.job.notebook),
             "wall_seconds": round(time.time() - self.started, 1),
+            "cpu_seconds": round(manifest.cpu_seconds() - self.spent, 1),
             **measured,
             "id": hash_value({name: kept for name, kept in outputs.items() if name != LOG}),
         }

@@ -9,7 +9,7 @@ import pandas as pd
 from sftrl.errors import InputError
 from sftrl.files import read_table, whole_file, write_table
 from sftrl.predict import advice, analyse, runs_table
-from sftrl.stages import evaluation, grpo, manifest, measured, sft
+from sftrl.stages import evaluation, grpo, manifest, measured, sft, watched
 from sftrl.stages.job import Job, Work
 from sftrl.study import Study
 from sftrl.tables import RUN
@@ -22,7 +22,7 @@ def job(study: Study) -> Job:
     return Job(
         "05_predict",
         study.folder / "predict",
-        study.settings("predict", "runs", "evaluation"),
+        study.settings("predict", "runs", "evaluation", curves=watched.hashes(study)),
         inputs(study),
         {"resamples": study.seed("resamples")},
     )
@@ -76,12 +76,19 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
     """Return the tables that every judgement and figure is made from, as they are written and read again."""
     if not work.done:
         made = {"results": evaluation.results(study), "predictors": measured.predictors(study)}
-        made |= {"sft_curves": sft.curves(study), "rl_curves": grpo.curves(study)}
+        made |= {"sft_curves": sft.curves(study)}
+        made["rl_curves"] = _stacked(grpo.curves(study), watched.rl_curves(study))
+        made["step_curves"] = watched.curves(study, made["results"], made["predictors"])
         made["rl_probes"] = grpo.probe_counts(study)
         for name, table in made.items():
             if table is not None:
                 write_table(table, work.folder / f"{name}.csv")
     return {path.stem: read_table(path) for path in sorted(work.folder.glob("*.csv"))}
+
+
+def _stacked(*tables: pd.DataFrame | None) -> pd.DataFrame | None:
+    there = [table for table in tables if table is not None]
+    return pd.concat(there, ignore_index=True) if there else None
 
 
 def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[str, pd.DataFrame]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from sftrl.errors import InputError
 from sftrl.files import is_path
 from sftrl.problems import load_examples, load_problems
-from sftrl.stages import evaluation
+from sftrl.stages import curation, evaluation
 from sftrl.study import Study
 from sftrl.study.params import Generated
 
@@ -17,7 +17,7 @@ def preflight(study: Study) -> list[str]:
         InputError: every fault that was found, a line each.
     """
     faults: list[str] = []
-    for where, fault in (("families", _models), ("data", _files), ("data", _lengths)):
+    for where, fault in (("families", _models), ("data", _files), ("data", _lengths), ("data", _imports)):
         try:
             fault(study)
         except InputError as error:
@@ -36,7 +36,9 @@ def preflight(study: Study) -> list[str]:
 
 
 def _models(study: Study) -> None:
-    """Check that every model that is named as a folder is there."""
+    """Check that every model that is named as a folder is there; with imported samples only the loss needs them."""
+    if study.imported and study.params.data.sft is None:
+        return
     for name, family in study.params.families.items():
         _folder(family.model, f"{name}.model")
     for run in study.params.runs:
@@ -58,6 +60,12 @@ def _files(study: Study) -> None:
         for source in sources if isinstance(sources, list) else []:
             if isinstance(source, dict) and "path" in source:
                 load(source)
+
+
+def _imports(study: Study) -> None:
+    """Read the files that hold imported samples: what each run was sampled on, and how often."""
+    if study.imported:
+        curation.benchmarks(study)
 
 
 def _lengths(study: Study) -> None:

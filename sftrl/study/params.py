@@ -45,9 +45,12 @@ class Family(Checkpoint):
 
 
 class Data(Recipe):
-    """What is trained on and tested on. Every source is generated maths or a list of published sets."""
+    """What is trained on and tested on. Every source is generated maths or a list of published sets.
 
-    benchmarks: Generated | list[Problems]
+    Where samples are imported, their files have the problems; `benchmarks` then gives other golds for the same ids.
+    """
+
+    benchmarks: Generated | list[Problems] | None = None
     sft: Generated | list[Examples] | None = None
     rl: Generated | list[Problems] | None = None
     held_out: Count = 256
@@ -81,6 +84,9 @@ class Evaluation(Sampling):
 
     With `rl_problems`, that many of the RL training problems are sampled after SFT too, for predictors that look where
     RL will look.
+
+    `import` gives each run's samples in files that another harness wrote (paths, which may hold `*`). Nothing is then
+    sampled, and `samples` is how many of each problem there must be.
     """
 
     samples: Count = 64
@@ -90,6 +96,14 @@ class Evaluation(Sampling):
     left_out_of_average: list[str] = []
     rollout_tokens: Annotated[int, Field(ge=0)] = 20_000  # of samples read again after SFT, for their entropy and KL
     loss_token_budget: Count = 16_384
+    imported: Annotated[dict[str, list[str]], Field(min_length=1)] | None = Field(None, alias="import")
+
+    @model_validator(mode="after")
+    def _import_alone(self):
+        of_import = {"imported", "samples", "left_out_of_average", "loss_token_budget"}
+        if self.imported and (more := sorted(self.model_fields_set - of_import)):
+            raise ValueError(f"{more[0]!r} is for sampling, and the samples are imported")
+        return self
 
     @model_validator(mode="after")
     def _room_to_adapt(self):
@@ -181,6 +195,18 @@ class Params(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _problems_and_who_solves_them(self):
+        if self.evaluation.imported is None:
+            if self.data.benchmarks is None:
+                raise ValueError("data.benchmarks: missing")
+        elif self.grpo or len(self.families) > 1 or any(run.model is None or run.post_rl for run in self.runs):
+            raise ValueError(
+                "evaluation.import: ranks checkpoints that are there, of one family: without 'grpo', 'post_rl' and "
+                "runs of SFT"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rl_is_told(self):
         for run in self.runs:
             if run.rl_seeds and self.grpo is None:
@@ -240,5 +266,5 @@ def _sections(model: type[Recipe]) -> set[type[Recipe]]:
     return found
 
 
-_KEYS = sorted({name for section in _sections(Params) for name in section.model_fields})
+_KEYS = sorted({f.alias or name for section in _sections(Params) for name, f in section.model_fields.items()})
 _UNION = {"Generated", "str"}

@@ -1,6 +1,7 @@
 """The study itself: its checked params, its runs and its seeds."""
 
 import ast
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,8 @@ class Study:
         name: the study's name.
         families: names of the model families, in the params' order.
         runs: SFT runs by label, in the params' order, the base first as `base`, whose value is None.
+        imported: of each run, the files that hold its samples; None where the study samples by itself. A base without
+            files is then no run.
     """
 
     def __init__(self, params: Params):
@@ -39,6 +42,14 @@ class Study:
         self.runs: dict[str, Run | None] = {BASE: None}
         for run in params.runs:
             self.runs |= _expanded(run)
+        self.imported = None
+        if params.evaluation.imported is not None:
+            self.imported = {run: _files(run, given) for run, given in params.evaluation.imported.items()}
+            if BASE not in self.imported:
+                del self.runs[BASE]
+            for run in self.runs.keys() ^ self.imported.keys():
+                fault = "has no files" if run in self.runs else f"is not one of {', '.join([BASE, *self.runs])}"
+                raise InputError(f"evaluation.import: {run!r} {fault}")
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -163,6 +174,17 @@ def _expanded(run: Run) -> dict[str, Run]:
         return {run.label: run.model_copy(update={"model": the_one(run.model)})}
     found = expand(run.model)
     return {f"{run.label}-{step}": run.model_copy(update={"model": model}) for step, model in found.items()}
+
+
+def _files(run: str, patterns: list[str]) -> list[Path]:
+    """Return the files that hold a run's samples; `InputError` names what matches nothing."""
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        files = [path for path in map(Path, sorted(glob.glob(pattern))) if path.is_file()]
+        if not files:
+            raise InputError(f"evaluation.import.{run}: no file matches {pattern}")
+        found |= dict.fromkeys(files)
+    return list(found)
 
 
 def merged(values: dict, changes: dict) -> dict:

@@ -23,9 +23,9 @@ import torch
 from sftrl import procedural, train
 from sftrl.chat import encode_prompt
 from sftrl.models import build_model, build_tokenizer, load_model, load_tokenizer
-from sftrl.recipes import Checkpoint, Grpo, Scratch, Sft
-from sftrl.sample import Decoding, Request
-from sftrl.sample.local import sample_batches
+from sftrl.recipes import Checkpoint, Decoding, Grpo, Scratch, Sft
+from sftrl.sample import Request
+from sftrl.sample.local import draw
 
 SIZES = [{"hidden_size": 96, "layers": 3}, {"hidden_size": 192, "layers": 4}]
 BATCH, PROMPTS, GROUP, LONGEST = 32, 12, 8, 100
@@ -92,10 +92,9 @@ def sampling(checkpoint: Checkpoint) -> float:
         for n, (row, prompt) in enumerate(zip(problems.to_dict("records"), prompts, strict=True))
         for i in range(16)
     ]
-    decoding = Decoding(temperature=1.0, top_p=1.0, max_tokens=LONGEST, stop_ids=())
-    tokens = []
+    decoding, tokens = Decoding(max_tokens=LONGEST), []
     seconds = spent(
-        lambda: tokens.extend(len(r.tokens) for b in sample_batches(model, requests, decoding, 65_536) for r in b)
+        lambda: tokens.extend(len(r.tokens) for b in draw(model, requests, decoding, (), 65_536) for r in b)
     )
     return seconds / sum(tokens) * 1e6
 

@@ -1,6 +1,9 @@
 """Where a small job's time goes: a job of Snakemake, papermill, its kernel, the imports, and the rest.
 
-    python tests/bench/bench_startup.py
+    python tests/bench/bench_startup.py          # STUDY=smoke for a quick look, STUDY= for no study
+
+At the end a whole study, `quick` by default, is run from nothing on one core: the CPU time of all its processes over
+what its jobs spent on their own work (loading, training, sampling, grading: `cpu_seconds` of their manifests).
 
 Warm kernels (`sftrl.warm`) are forked from a process that has imported all that is slow; its own start is not counted.
 Rounds are interleaved, medians shown. `CPU` is the time of all processes, which what else the machine does changes less
@@ -9,12 +12,15 @@ than `wall`.
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 from sftrl import warm
 
@@ -67,6 +73,52 @@ def main() -> None:
     for what, times in seen.items():
         cpu, wall = (statistics.median(column) for column in zip(*times, strict=True))
         print(f"{what:<42}{cpu:>8.2f}{wall:>8.2f}")
+    if study := os.environ.get("STUDY", "quick"):
+        with tempfile.TemporaryDirectory() as name:
+            whole, own, jobs = share(study, Path(name))
+        print(f"{study}, {jobs} jobs: {whole:.0f} s of CPU, {own:.0f} s of it their own work: {whole / own:.2f} x")
+
+
+def share(study: str, folder: Path) -> tuple[float, float, int]:
+    """Run a study; return the CPU seconds of all its processes, those of its jobs' own work, and how many jobs."""
+    for name in ("notebooks", "params", "models"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Snakefile", folder)
+    words = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--cores",
+        "1",
+        "--configfile",
+        f"params/{study}.yaml",
+        "--quiet",
+        "all",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / ".ipython")}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    seen: dict[tuple[int, float], float] = {}
+    # A kernel's time is in no parent's sum, as nobody waits for it: all processes are looked at while they run.
+    with (
+        (folder / "log").open("w") as log,
+        psutil.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log) as run,
+    ):
+        while run.poll() is None:
+            for process in [run, *run.children(recursive=True)]:
+                try:
+                    times = process.cpu_times()
+                    seen[process.pid, process.create_time()] = times.user + times.system
+                except psutil.Error:
+                    continue
+            time.sleep(0.1)
+    if run.returncode:
+        sys.exit((folder / "log").read_text()[-3000:])
+    made = [
+        json.loads(path.read_text())["cpu_seconds"]
+        for path in folder.glob("runs/**/manifest.json")
+        if "held_out" not in path.parts  # a part of the evaluation
+    ]
+    return sum(seen.values()), sum(made), len(made)
 
 
 def notebook(folder: Path, name: str, code: str) -> str:
