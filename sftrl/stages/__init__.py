@@ -6,10 +6,10 @@
     work.finish()
 
 A stage is a notebook: `base` is 00_base, `curation` 01_curate, `sft` 02_sft, `evaluation` and `held_out` 03_evaluate,
-`grpo` 04_grpo, `prediction` 05_predict. Everything that a study makes lies under `runs/<study>/`, but for the small
-tables and figures in `figures/<study>/`.
+`grpo` 04_grpo, `prediction` 05_predict, `race` 07_choose. Everything that a study makes lies under `runs/<study>/`, but
+for the small tables and figures in `figures/<study>/`.
 """
 
-from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, sft, show
+from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, race, sft, show
 
-__all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "sft", "show"]
+__all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "race", "sft", "show"]
