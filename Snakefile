@@ -15,7 +15,7 @@ from sftrl import warm
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
 from sftrl.plan import slurm
-from sftrl.stages import base, costs, curation, evaluation, grpo, prediction, sft
+from sftrl.stages import base, costs, curation, evaluation, grpo, prediction, race, sft
 from sftrl.stages.job import DONE
 from sftrl.study import Study
 from sftrl.study.params import check
@@ -219,6 +219,32 @@ rule grpo:
         **asks(lambda w: grpo.job(study, w.family, w.run, int(w.seed)), saves=True),
     threads: THREADS
     priority: 5
+    shell:
+        RUN
+
+
+# No part of a study whose runs all go through RL: `snakemake choose` instead of that.
+rule choose:
+    input:
+        [done(race.job(study, family)) for family in study.families] if study.params.grpo and study.params.grpo.probes else [],
+
+
+rule race:
+    input:
+        lambda w: before(race.job(study, w.family)),
+    output:
+        f"{study.folder}/{{family}}/choose/{{key}}/done",
+    params:
+        notebook="07_choose",
+        words="-r family {family}",
+    log:
+        notebook=f"{LOGS}/07_choose/{{family}}-{{key}}.ipynb",
+        text=f"{LOGS}/07_choose/{{family}}-{{key}}.log",
+    message:
+        "07_choose {wildcards.family}"
+    resources:
+        **asks(lambda w: grpo.job(study, w.family, race.candidates(study)[0], study.rl_seed("post_rl", race.candidates(study)[0], None)), saves=True),
+    threads: THREADS
     shell:
         RUN
 

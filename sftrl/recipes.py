@@ -313,6 +313,15 @@ class Judging(Recipe):
     core: list[str] = []  # pool `core`: predictors and outcome averaged over these benchmarks alone
 
 
+class Choosing(Recipe):
+    """How the checkpoint for RL is found by starting RL on several (`sftrl.choose`)."""
+
+    budget: Rate = 0.10  # of the tokens of RL on all candidates: for probes, and RL on those not taken
+    margin: Share = 0.01  # stop when the regret is expected to be less, a share
+    horizon: Count | None = None  # the step at which the best is wanted; None: grpo.steps
+    probes: list[Count] | None = None  # of grpo.probes.at, where a segment may end; None: all after 0
+
+
 class Ask(Recipe):
     """What the jobs of one stage ask a cluster for; None: what `sftrl.plan` estimates, with room."""
 

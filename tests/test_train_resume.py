@@ -151,3 +151,17 @@ def test_two_trainings_in_one_folder_are_refused(base, tmp_path, monkeypatch):
         with pytest.raises(InputError, match="another training is under way there"):
             start("sft", base, tmp_path)
     assert json.loads((tmp_path / "trainer" / "job.json").read_text())["kind"] == "sft"
+
+
+def test_taken_in_segments_it_ends_as_in_one_go(base, whole, tmp_path):
+    """GRPO to step 0, 4 and 7, asked twice for one of them, and then to the end."""
+    log, expected = whole["grpo"]
+    for until in (0, 4, 4, 7):
+        with pytest.raises(train.Interrupted):
+            start("grpo", base, tmp_path, until=until)
+        assert not (tmp_path / "model").exists()
+        seen, _ = train.so_far(tmp_path)
+        assert seen.drop(columns=MACHINE, errors="ignore").equals(log.head(until)) or until == 0 == len(seen)
+    again = start("grpo", base, tmp_path)
+    assert again.drop(columns=MACHINE).equals(log)
+    assert same(weights(tmp_path), expected)

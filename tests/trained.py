@@ -39,7 +39,8 @@ def start(kind: str, model: str, folder: Path, compute: Compute | None = None, *
     if kind == "sft":
         recipe = Sft(**SFT | changes)
         return train.sft(base, examples(45), recipe, epochs=3, folder=folder, seed=3, compute=compute)
-    return train.grpo(base, problems(5), Grpo(**GRPO | changes), folder=folder, seed=3, compute=compute)
+    until = changes.pop("until", None)
+    return train.grpo(base, problems(5), Grpo(**GRPO | changes), folder=folder, seed=3, compute=compute, until=until)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

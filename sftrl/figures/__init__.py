@@ -9,7 +9,7 @@ from sftrl.errors import InputError
 from sftrl.figures.bars import bars
 from sftrl.figures.curves import one_run, passk_curves, rl_curves, sft_curves, step_curves
 from sftrl.figures.decision import decision
-from sftrl.figures.frontier import frontier
+from sftrl.figures.frontier import frontier, racing
 from sftrl.figures.overview import summary
 from sftrl.figures.paper import claims, loss_of_llama, published
 from sftrl.figures.scatter import scatter
@@ -28,6 +28,7 @@ __all__ = [
     "one_run",
     "passk_curves",
     "published",
+    "racing",
     "redraw",
     "regrets",
     "rl_curves",

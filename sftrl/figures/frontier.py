@@ -33,7 +33,7 @@ def frontier(table: pd.DataFrame, measured: pd.DataFrame | None = None) -> Figur
             _line(axes, rows, f"Pass@1, {rows['samples'].min()} to {rows['samples'].max()} samples", {"color": PALE})
         axes.set_title(str(family))
         axes.set_xlabel("tokens spent on not choosing, % of RL on all")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=-0.2)
     panels[0].set_ylabel("regret, points")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
@@ -50,3 +50,27 @@ def _line(axes, rows: pd.DataFrame, name: str, look: dict) -> None:
         100 * rows["spent"], 100 * rows["regret"], 100 * pd.concat([below, above], axis=1).T.to_numpy(),
         label=name, ms=4, elinewidth=0.7, **{"marker": "."} | look,
     )  # fmt: skip
+
+
+@styled
+def racing(seen: pd.DataFrame, candidates: pd.DataFrame, horizon: int) -> Figure:
+    """Draw what a race has seen, a line a candidate, and what it foretells at the horizon with its 95 % interval.
+
+    Args:
+        seen: `run, step, score`, a row a probe.
+        candidates: as `Race.table` returns it, best first: the first is drawn in red.
+        horizon: the last step.
+    """
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for number, row in enumerate(candidates.to_dict("records")):
+        colour = BEST_RED if number == 0 else _colour(number)
+        probes = seen[seen["run"] == row["run"]].sort_values("step")
+        axes.plot(probes["step"], 100 * probes["score"], color=colour, marker=".", label=str(row["run"]))
+        at = horizon * (1.02 + 0.02 * number)
+        axes.plot([at, at], [100 * row["low"], 100 * row["high"]], color=colour, lw=1)
+        axes.plot(at, 100 * row["predicted"], "o", color=colour, ms=3)
+    axes.set_xlabel("step of RL")
+    axes.set_ylabel("held-out RL problems solved, %")
+    figure.legend(loc="outside right upper")
+    return figure

@@ -6,16 +6,16 @@
     work.finish()
 
 A stage is a notebook: `base` is 00_base, `curation` 01_curate, `sft` 02_sft, `evaluation` and `held_out` 03_evaluate,
-`grpo` 04_grpo, `prediction` 05_predict; `on_policy` and `measured` make predictors of what these leave. Everything that
-a study makes lies under `runs/<study>/`, but for the small tables and figures in `figures/<study>/`.
+`grpo` 04_grpo, `prediction` 05_predict, `race` 07_choose; `on_policy` and `measured` make predictors of what these
+leave. Everything that a study makes lies under `runs/<study>/`, but for the small tables and figures in
+`figures/<study>/`.
 """
 
 import warnings
 
-warnings.filterwarnings(
-    "ignore", message="IProgress not found"
-)  # tqdm's, at its import; notebooks print their own lines
+# tqdm's, at its import; notebooks print their own lines
+warnings.filterwarnings("ignore", message="IProgress not found")
 
-from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, sft, show
+from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, race, sft, show
 
-__all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "sft", "show"]
+__all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "race", "sft", "show"]

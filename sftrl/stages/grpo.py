@@ -74,8 +74,13 @@ def _held_out(study: Study) -> int:
     return probed.problems if probed else 0
 
 
-def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) -> pd.DataFrame:
-    """Train, save the checkpoint, finish the job; return the log, a row a step."""
+def train(
+    study: Study, family: str, run: str, table: pd.DataFrame, work: Work, until: int | None = None
+) -> pd.DataFrame:
+    """Train, save the checkpoint, finish the job; return the log, a row a step.
+
+    With `until` it stops at that step by `train.Interrupted`, and the same call goes on later.
+    """
     if not work.done:
         from sftrl import train as trainers
 
@@ -88,6 +93,7 @@ def train(study: Study, family: str, run: str, table: pd.DataFrame, work: Work) 
             seed=work.seeds["order"],
             compute=study.params.compute,
             probes=probes(study),
+            until=until,
         )
         write_table(log, work.folder / "log.csv")
         rollouts = study.params.grpo.prompts_per_step * study.params.grpo.group_size

@@ -7,7 +7,20 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from sftrl.errors import InputError
 from sftrl.problems import example_source, problem_source
-from sftrl.recipes import Checkpoint, Cluster, Compute, Count, Grpo, Judging, Rate, Recipe, Sampling, Scratch, Sft
+from sftrl.recipes import (
+    Checkpoint,
+    Choosing,
+    Cluster,
+    Compute,
+    Count,
+    Grpo,
+    Judging,
+    Rate,
+    Recipe,
+    Sampling,
+    Scratch,
+    Sft,
+)
 from sftrl.tables import BASE
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -181,6 +194,7 @@ class Params(Recipe):
     grpo: Rl | None = None
     evaluation: Evaluation = Evaluation()
     predict: Judging = Judging()
+    choose: Choosing = Choosing()
     compute: Compute = Compute()
     cluster: Cluster = Cluster()
 

@@ -10,15 +10,16 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.files import write_table
+from sftrl.files import read_json, read_table, write_table
 from sftrl.models import context_length, load_tokenizer
 from sftrl.recipes import Checkpoint, Compute, Grpo, Sft
-from sftrl.train import arguments, arrow, launch
+from sftrl.train import arguments, arrow, inside, launch
 from sftrl.train.pretraining import MuonAdamW, pretrain
-from sftrl.train.resumable import Interrupted
+from sftrl.train.resumable import Interrupted, checkpoints
 from sftrl.train.rewards import reward
+from sftrl.train.rollouts import PROBED
 
-__all__ = ["Interrupted", "MuonAdamW", "grpo", "pretrain", "reward", "sft"]
+__all__ = ["Interrupted", "MuonAdamW", "grpo", "pretrain", "reward", "sft", "so_far"]
 
 
 def sft(
@@ -76,6 +77,7 @@ def grpo(
     seed: int,
     compute: Compute | None = None,
     probes: pd.DataFrame | None = None,
+    until: int | None = None,
 ) -> pd.DataFrame:
     """Train by GRPO on problems with a known answer (TRL's GRPOTrainer), one on-policy update a step, no KL term.
 
@@ -84,6 +86,8 @@ def grpo(
             verifier cannot read rewards nothing.
         seed: of the order of problems and of the rollouts: runs with one seed have them in common.
         probes: the held-out problems of `recipe.probes`, columns `benchmark` and `id` too.
+        until: stop at this step, saved, by `Interrupted`; the same call with a later one, or None, goes on. `so_far`
+            has what there is then.
 
     Some rollouts, with their rewards, are left in `folder/"rollouts.parquet"`: `step, benchmark, id, prompt, response,
     reward, tokens` of the first groups of the first, the middle and the last step; the probes' counts in
@@ -121,7 +125,19 @@ def grpo(
     passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)
     steps = recipe.steps or passes * (len(problems) // recipe.prompts_per_step)
     job = _job("grpo", checkpoint, recipe, seed) | {"steps": steps, "longest": longest}
-    return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)
+    return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute, until)
+
+
+def so_far(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return log and probes, as `grpo` leaves them, of a training in `folder` that stopped on the way."""
+    place = Path(folder) / "trainer"
+    saved = checkpoints(place)
+    history = read_json(saved[-1] / "trainer_state.json")["log_history"] if saved else []
+    probes = [
+        read_table(path) for path in sorted((place / "probes").glob("*.parquet"), key=lambda path: int(path.stem))
+    ]
+    log = inside.table([row for row in history if "loss" in row], inside.GRPO_LOG)
+    return log, pd.concat(probes, ignore_index=True) if probes else pd.DataFrame(columns=PROBED)
 
 
 def _job(kind: str, checkpoint: Checkpoint, recipe: Sft | Grpo, seed: int) -> dict:

@@ -48,7 +48,11 @@ def run(folder: Path, launched: bool = False) -> None:
             from sftrl.train.policy import build
         trainer = build(job, folder)
         _check_room(trainer, place)
-        trainer.save_seconds = 60 * job["save_minutes"]
+        trainer.save_seconds, trainer.until = 60 * job["save_minutes"], job.get("until")
+        if trainer.until is not None and trainer.until % trainer.steps_between_saves:
+            raise InputError(
+                f"until: {trainer.until} is no multiple of {trainer.steps_between_saves}: rollouts are waiting"
+            )
         history = fit(trainer, stop)
         weights.save(trainer, folder)
         if trainer.is_world_process_zero():
@@ -61,12 +65,17 @@ def fit(trainer: Resumable, stop: StopSignal | None = None) -> list[dict]:
     """Train to the last step, from the newest whole checkpoint if there is one; return what was logged, a row a step.
 
     Raises:
-        Interrupted: `stop` was asked for before the last step.
+        Interrupted: `stop` was asked for before the last step, or the trainer's `until` is before it.
     """
     transformers_logging.disable_progress_bar()
     trainer.remove_callback(PrinterCallback)  # prints each step's dict; Watch says the same, readably
     trainer.add_callback(Watch(trainer, stop or StopSignal()))
     saved = checkpoints(Path(trainer.args.output_dir))
+    reached = int(saved[-1].name.partition("-")[2]) if saved else 0
+    if trainer.until is not None and trainer.until <= reached:
+        if not saved:  # what is to be seen before the first step
+            trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+        raise Interrupted(f"{trainer.args.output_dir}: at step {reached}; the same call goes on from it")
     trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
     step, steps = trainer.state.global_step, trainer.state.max_steps
     if step < steps:

@@ -20,7 +20,7 @@ from sftrl.recipes import Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
-FREE = {"save_minutes"}  # what may change between a stop and going on
+FREE = {"save_minutes", "until"}  # what may change between a stop and going on
 DERIVED = {"micro_batch", "parts"}  # follow from others, which are named first
 
 
@@ -57,7 +57,7 @@ def check_whole_weights(recipe: Sft | Grpo, compute: Compute) -> None:
             raise InputError(f"grpo.probes: need whole weights, and {compute.accelerate} keeps them in shards")
 
 
-def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
+def run(folder: Path, job: dict, compute: Compute, until: int | None = None) -> pd.DataFrame:
     """Run `job`, whose data lies in `folder/"trainer"`; return its log. `inside.run` says what is left and raised.
 
     A job that was cut off goes on from its newest checkpoint, one that ended without telling its caller is not run
@@ -72,7 +72,7 @@ def run(folder: Path, job: dict, compute: Compute) -> pd.DataFrame:
     settings = job | machine | {"data": hash_path(place / arrow.NAME)}
     if checkpoints(place) or (place / "log.parquet").exists():
         _compare(read_json(place / "job.json"), settings, place)
-    write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes})
+    write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes, "until": until})
     if not (place / "log.parquet").exists():
         alone = compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available()
         if alone and job["recipe"].get("rollouts", "transformers") in ("transformers", "generate"):

@@ -52,6 +52,7 @@ class Resumable:
         stored: the dtype that the model is saved in.
         lora: the adapters' recipe, if there are adapters.
         save_seconds: between two checkpoints; None: none are saved.
+        until: the step to stop at, saved; None: the last.
         steps_between_saves: checkpoints fall on multiples of it, where no rollouts are waiting to be used.
         epoch_sampler: a sampler whose `epoch` is to be set, if any.
     """
@@ -59,6 +60,7 @@ class Resumable:
     stored: torch.dtype
     lora: Lora | None = None
     save_seconds: float | None = None
+    until: int | None = None
     steps_between_saves = 1
     epoch_sampler: Sampler | None = None
     _saving = False
@@ -122,7 +124,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         due = self.trainer.save_seconds is not None and time.monotonic() - self.saved > self.trainer.save_seconds
-        wishes = torch.tensor([due, self.stop.asked()], dtype=torch.int32, device=args.device)
+        there = state.global_step == self.trainer.until
+        wishes = torch.tensor([due, there or self.stop.asked()], dtype=torch.int32, device=args.device)
         if args.world_size > 1:
             torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)
         due, stop = (bool(wish) for wish in wishes)
