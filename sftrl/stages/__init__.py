@@ -13,9 +13,9 @@ leave. Everything that a study makes lies under `runs/<study>/`, but for the sma
 
 import warnings
 
-# tqdm's, at its import; notebooks print their own lines
-warnings.filterwarnings("ignore", message="IProgress not found")
-
 from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, race, sft, show
 
 __all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "race", "sft", "show"]
+
+# tqdm's, when something imports it in a notebook; notebooks print their own lines.
+warnings.filterwarnings("ignore", message="IProgress not found")

@@ -138,7 +138,8 @@ def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ends = zip(100 * runs["pass@1_low"], 100 * runs["pass@1_high"], strict=True)
         runs["interval"] = [f"{low:.1f} to {high:.1f}" for low, high in ends]
     names = {
-        "family": "family", "run": "run", "pass@1": "Pass@1", "interval": "95 %", largest: f"Pass@{largest[5:]}", "generalization_loss": "loss",
+        "family": "family", "run": "run", "pass@1": "Pass@1", "interval": "95 %",
+        largest: f"Pass@{largest[5:]}", "generalization_loss": "loss",
         "entropy": "entropy", "post_rl": "Pass@1 after RL", "post_rl_sd": "sd of RL seeds", "n_seeds": "RL seeds",
         "rank": "rank by the advice", "p_best": "chance to be best",
     }  # fmt: skip
