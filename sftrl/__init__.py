@@ -13,3 +13,9 @@ def __getattr__(name: str):
 
         return response_loss
     raise AttributeError(f"module 'sftrl' has no attribute {name!r}")
+
+
+import warnings
+
+# tqdm's, when something imports it in a notebook; notebooks print their own lines.
+warnings.filterwarnings("ignore", message="IProgress not found")

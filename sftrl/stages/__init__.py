@@ -11,11 +11,6 @@ leave. Everything that a study makes lies under `runs/<study>/`, but for the sma
 `figures/<study>/`.
 """
 
-import warnings
-
 from sftrl.stages import base, curation, evaluation, grpo, held_out, prediction, race, sft, show
 
 __all__ = ["base", "curation", "evaluation", "grpo", "held_out", "prediction", "race", "sft", "show"]
-
-# tqdm's, when something imports it in a notebook; notebooks print their own lines.
-warnings.filterwarnings("ignore", message="IProgress not found")
