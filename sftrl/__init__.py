@@ -1,7 +1,12 @@
 """Which SFT checkpoint should go to RL? A reproducible study, and the tested core it stands on."""
 
+import warnings
+
 from sftrl.passk import pass_at_k, pass_at_k_interval
 from sftrl.verify import extract_answer, verify, verify_many
+
+# tqdm's, when something imports it in a notebook; notebooks print their own lines.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __version__ = "0.1.0"
 __all__ = ["extract_answer", "pass_at_k", "pass_at_k_interval", "response_loss", "verify", "verify_many"]
@@ -13,9 +18,3 @@ def __getattr__(name: str):
 
         return response_loss
     raise AttributeError(f"module 'sftrl' has no attribute {name!r}")
-
-
-import warnings
-
-# tqdm's, when something imports it in a notebook; notebooks print their own lines.
-warnings.filterwarnings("ignore", message="IProgress not found")

@@ -35,7 +35,7 @@ def made(job: Job, text: str = "weights", **how) -> dict:
 
 
 def test_a_job_knows_the_time_that_it_alone_took(first, second):
-    until = time.process_time() + 0.5
+    until = time.process_time() + 1.5
     while time.process_time() < until:  # before the job is taken up
         pass
     made(first)
@@ -44,7 +44,7 @@ def test_a_job_knows_the_time_that_it_alone_took(first, second):
     while time.process_time() < until:
         pass
     assert 0.2 <= work.finish()["cpu_seconds"] < 5
-    assert first.begin().done["cpu_seconds"] < 0.4
+    assert first.begin().done["cpu_seconds"] < 1.5
 
 
 def test_a_finished_job_is_taken_up_as_it_is(first):
