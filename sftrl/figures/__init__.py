@@ -10,6 +10,7 @@ from sftrl.figures.bars import bars
 from sftrl.figures.curves import one_run, passk_curves, rl_curves, sft_curves, step_curves
 from sftrl.figures.decision import decision
 from sftrl.figures.frontier import frontier, racing
+from sftrl.figures.ladders import ladders
 from sftrl.figures.overview import summary
 from sftrl.figures.paper import claims, loss_of_llama, published
 from sftrl.figures.scatter import scatter
@@ -25,6 +26,7 @@ __all__ = [
     "decision",
     "frontier",
     "k_sweep",
+    "ladders",
     "one_run",
     "passk_curves",
     "published",
@@ -47,7 +49,7 @@ def redraw(folder: str | Path) -> list[str]:
     `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv`,
     `sft_curves.csv` and `step_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse`
     returns them) give `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`;
-    `choose.csv`, with `measuring.csv`, gives `frontier`; `points.csv` (the paper's) gives its six figures, with
+    `pairs.csv` gives `ladders`; `choose.csv`, with `measuring.csv`, gives `frontier`; `points.csv` (the paper's) gives its six figures, with
     `judged.csv` and `claims.csv` also what they show. A table that is absent leaves its figures out.
     """
     folder = Path(folder)
@@ -62,6 +64,8 @@ def redraw(folder: str | Path) -> list[str]:
         figures |= _of_paper(tables)
     if "decision" in tables:
         figures["decision"] = decision(tables["decision"])
+    if "pairs" in tables and tables["pairs"]["post_rl_change"].notna().any():
+        figures["ladders"] = ladders(tables["pairs"])
     if "choose" in tables:
         figures["frontier"] = frontier(tables["choose"], tables.get("measuring"))
     for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves), ("step_curves", step_curves)):

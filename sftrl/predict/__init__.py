@@ -11,6 +11,7 @@
     advice(answer(runs))                        # whichever of the two there is, in a sentence
     order(pool, without_benchmark, pool=name)   # the order of predictors with one benchmark, one run left out
     analyse(results, predictors)                # all of the above, as tables by name
+    overtraining(results, counts, probes)       # pairs of runs that differ in epochs, before and after RL
 
 The parts: `runs` (from the study's files to runs), `features` and `measures` (what a judgement sees, and correlations),
 `uncertainty` (their intervals at 8 to 40 runs), `judge` (the protocols), `comparison`, `order`, `ceiling`, `lines`;
@@ -26,6 +27,7 @@ from sftrl.predict.features import predictor_names
 from sftrl.predict.judge import judge
 from sftrl.predict.lines import fit_line
 from sftrl.predict.order import order
+from sftrl.predict.overtraining import overtraining
 from sftrl.predict.runs import pools, runs_table
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "judge",
     "noise_ceiling",
     "order",
+    "overtraining",
     "pools",
     "predictor_names",
     "regret",

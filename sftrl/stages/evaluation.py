@@ -179,6 +179,25 @@ def results(study: Study) -> pd.DataFrame:
     return table[widest.columns]
 
 
+def problem_counts(study: Study) -> pd.DataFrame | None:
+    """Return what every evaluation counted, a row a checkpoint, so that any score can be made again from it.
+
+    Columns `family, run, phase, rl_seed, samples` (of each problem), and for each problem, as `benchmark/id`, how many
+    of its samples were correct. None where the number of samples differs between problems (adaptive sampling).
+    """
+    if study.params.evaluation.adaptive:
+        return None
+    rows = []
+    for family in study.families:
+        for run, phase, rl_seed in all_of(study, family):
+            counts = read_table(job(study, family, phase, run, rl_seed).folder / "counts.csv")
+            right = dict(zip(counts["benchmark"] + "/" + counts["problem_id"].astype(str), counts["c"], strict=True))
+            row = {"family": family, "run": run, "phase": phase, "rl_seed": rl_seed, "samples": counts["n"].iloc[0]}
+            rows.append(row | right)
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(table.columns.drop(["family", "run", "phase"]), "Int64"))
+
+
 def _description(study: Study, run: str) -> dict:
     settings = study.run(run)
     if run not in study.sft_runs:

@@ -8,13 +8,20 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.files import read_table, whole_file, write_table
-from sftrl.predict import advice, analyse, runs_table
+from sftrl.predict import advice, analyse, overtraining, runs_table
 from sftrl.stages import evaluation, grpo, manifest, measured, sft, watched
 from sftrl.stages.job import Job, Work
 from sftrl.study import Study
-from sftrl.tables import RUN
+from sftrl.tables import RL_PROBLEMS, RUN
 
-MEASURED = ("results", "predictors", "sft_curves", "rl_curves", "rl_probes")  # the tables that hold no judgement
+MEASURED = (
+    "results",
+    "predictors",
+    "sft_curves",
+    "rl_curves",
+    "rl_probes",
+    "problem_counts",
+)  # the tables that hold no judgement
 
 
 def job(study: Study) -> Job:
@@ -80,6 +87,7 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
         made["rl_curves"] = _stacked(grpo.curves(study), watched.rl_curves(study))
         made["step_curves"] = watched.curves(study, made["results"], made["predictors"])
         made["rl_probes"] = grpo.probe_counts(study)
+        made["problem_counts"] = evaluation.problem_counts(study)
         for name, table in made.items():
             if table is not None:
                 write_table(table, work.folder / f"{name}.csv")
@@ -95,13 +103,20 @@ def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[s
     """Return what the tables say, by name: how predictors did, where runs have been through RL; and a decision."""
     if work.done:
         return {name: table for name, table in finished(study).items() if name not in MEASURED}
-    return analyse(
+    left_out = tuple(study.params.evaluation.left_out_of_average)
+    said = analyse(
         found["results"],
         found["predictors"],
         judging=study.params.predict,
-        left_out_of_average=tuple(study.params.evaluation.left_out_of_average),
+        left_out_of_average=left_out,
         seed=work.seeds["resamples"],
     )
+    if "problem_counts" in found:
+        pairs = overtraining(
+            found["results"], found["problem_counts"], found.get("rl_probes"), left_out=(*left_out, RL_PROBLEMS)
+        )
+        said |= {name: table for name, table in pairs.items() if len(table)}
+    return said
 
 
 def finished(study: Study) -> dict[str, pd.DataFrame]:
