@@ -147,6 +147,14 @@ def test_a_list_of_targets_is_alternatives(tmp_path):
         summarise(tmp_path / "store", other)
 
 
+@pytest.mark.parametrize("responses", [[[-1.5, False]], ["\\boxed{7}", [-1.5, False]]])
+def test_log_likelihoods_are_refused_even_beside_a_text(tmp_path, responses):
+    with pytest.raises(InputError, match="line 2: holds log-likelihoods, not generated text"):
+        import_samples(
+            tmp_path / "store", [lm_eval_file(tmp_path, [(0, "7", ["7"], "none"), (1, "7", responses, "none")])]
+        )
+
+
 def test_a_doc_is_read_once_under_all_filters_and_refused_when_it_is_there_twice(tmp_path):
     once = [(doc, "7", ["\\boxed{7}", "8"], filter) for filter in ("strict", "flexible", "none") for doc in range(3)]
     import_samples(tmp_path / "store", [lm_eval_file(tmp_path, once)])

@@ -71,7 +71,13 @@ def test_the_whole_graph_runs(finished):
     assert set(results["phase"]) == {"post_sft", "post_rl"}
     assert set(results["benchmark"]) >= {"average", "chain", "choice", "long"}
     assert set(results.loc[results["benchmark"] == "rl", "phase"]) == {"post_sft"}  # what RL will train on, before it
-    losses = pd.read_csv(figures / "predictors.csv").set_index("run")["generalization_loss"]
+    predictors = pd.read_csv(figures / "predictors.csv").set_index("run")
+    assert (predictors.loc[[RUN, OTHER], ["kl_from_base", "rollout_kl", "weight_distance"]] > 0).all(axis=None)
+    assert predictors.loc["base", ["kl_from_base", "rollout_kl", "weight_distance"]].tolist() == [0, 0, 0]
+    assert predictors["rollout_entropy"].between(0, 7).all()
+    assert predictors["early_no_signal"].between(0, 1).all()
+    assert (results["sampled_tokens"] > 0).all()
+    losses = predictors["generalization_loss"]
     assert (losses > 0).all()
     assert losses[RUN] < losses["base"]  # SFT fits the teacher's notation, a little
     probes = pd.read_csv(figures / "rl_probes.csv")

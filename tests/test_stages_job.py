@@ -59,6 +59,12 @@ def test_a_finished_job_is_taken_up_as_it_is(first):
     assert read_json(first.folder / "manifest.json") == manifest_made
 
 
+def test_the_manifest_says_how_long_it_took_to_a_tenth_of_a_second(first, monkeypatch):
+    clock = iter([1000.0, 1012.34])
+    monkeypatch.setattr("sftrl.stages.job.time.time", lambda: next(clock))
+    assert first.begin().finish()["wall_seconds"] == 12.3
+
+
 def test_another_setting_lands_elsewhere(first):
     made(first)
     other = replace(first, settings={"size": {"layers": 4}})
@@ -69,6 +75,7 @@ def test_another_setting_lands_elsewhere(first):
 
 def test_the_key_depends_on_settings_seeds_inputs_and_notebook_alone(first, second):
     assert replace(second, place=Path("elsewhere"), keep=("x",)).key == second.key
+    assert len(second.key) == 10
     changes = [
         {"settings": {"sft": {"learning_rate": 0.2}}},
         {"seeds": {"order": 2}},

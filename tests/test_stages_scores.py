@@ -5,7 +5,7 @@ import pytest
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import extrapolate_pass_at_k, pass_at_k, signal_share
+from sftrl.passk import average_intervals, extrapolate_pass_at_k, pass_at_k, pass_at_k_interval, signal_share
 from sftrl.stages.scores import powers_of_two, score_table
 
 
@@ -84,9 +84,20 @@ def test_a_forecast_beyond_the_samples_stands_beside_the_scores():
         assert row["extrapolated_pass@32"] == forecast.estimate
         assert (row["extrapolated_pass@32_low"], row["extrapolated_pass@32_high"]) == (forecast.low, forecast.high)
         assert row["extrapolated_pass@32"] >= row["pass@8"]
-    mean = table.loc[["easy", "hard"], "extrapolated_pass@32"].mean()
-    assert table.loc["average", "extrapolated_pass@32"] == pytest.approx(mean)
-    assert table.loc["average", "extrapolated_pass@32_low"] < mean < table.loc["average", "extrapolated_pass@32_high"]
+    known = [extrapolate_pass_at_k(*zip(*COUNTS[name], strict=True), 32) for name in ("easy", "hard")]
+    mean, row = average_intervals(known), table.loc["average"]
+    assert row["extrapolated_pass@32"] == pytest.approx(float(mean.estimate))
+    assert row["extrapolated_pass@32_low"] == pytest.approx(float(mean.low))
+    assert row["extrapolated_pass@32_high"] == pytest.approx(float(mean.high))
+    assert [name for name in table if name.startswith("extrapolated") and "_pass@32" not in name] == []
+
+
+def test_the_averages_interval_is_that_of_the_mean():
+    table = score_table(summary(COUNTS), k=[1, 8], group_size=8).set_index("benchmark")
+    mean = average_intervals([pass_at_k_interval(*zip(*pairs, strict=True), [1, 8]) for pairs in COUNTS.values()])
+    for i, k in enumerate((1, 8)):
+        assert table.loc["average", f"pass@{k}_low"] == pytest.approx(mean.low[i])
+        assert table.loc["average", f"pass@{k}_high"] == pytest.approx(mean.high[i])
 
 
 def test_what_the_samples_cost_is_summed_over_the_averages_benchmarks():

@@ -157,8 +157,21 @@ def regret(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
             "regret": (100 * rows["regret"]).round(1),
             "95 %": interval(rows, "regret", 100, 1),
             "regret among all": (100 * rows["regret_of_all"]).round(1),
+            **({"tokens a run": rows["tokens"].round().astype("Int64")} if "tokens" in rows else {}),
         },
     )
+
+
+def order(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
+    """Return each predictor's place by its Spearman correlation, and where it comes to stand without one run, or one
+    benchmark; empty for a pool whose order was not asked for."""
+    rows = said["order"][said["order"]["pool"] == pool]
+    shown = {"strength": rows["strength"].round(2), "place": rows["place"].astype(int)}
+    for one in ("run", "benchmark"):
+        ends = [f"place_without_{one}_{end}" for end in ("low", "high")]
+        if rows[ends].notna().all(axis=None):
+            shown[f"without one {one}"] = [f"{low:.0f} to {high:.0f}" for low, high in rows[ends].to_numpy()]
+    return _table(rows, shown)
 
 
 def _of(table: pd.DataFrame, pool: str, target: str = POST_RL) -> pd.DataFrame:
