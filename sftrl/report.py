@@ -6,6 +6,7 @@ cannot say. The page stands alone, and works without a network: figures, styles 
 
 import base64
 import html
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -200,15 +201,17 @@ def _limits(study: Study, runs: pd.DataFrame, ceiling: pd.DataFrame | None) -> s
 
 
 def _notebooks(study: Study, folder: Path) -> str:
-    """Turn the executed notebooks into pages of their own; return links to them."""
+    """Turn the executed notebooks of the study as it is now into pages of their own; return links to them."""
     import nbformat
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab", exclude_input_prompt=True, exclude_output_prompt=True)
-    links = []
+    links, keys = [], {job.key for job in prediction.every_job(study)}
     for path in sorted((study.folder / "notebooks").rglob("*.ipynb")):
         # A run that failed leaves `*.failed.ipynb`, one at work `*.part.ipynb`: neither is a result.
         if path.stem.endswith((".failed", ".part")) or ".ipynb_checkpoints" in path.parts:
+            continue
+        if (key := re.search(r"-([0-9a-f]{10})$", path.stem)) and key[1] not in keys:  # made with other settings
             continue
         name = path.relative_to(study.folder / "notebooks").with_suffix(".html")
         body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))

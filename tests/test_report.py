@@ -45,13 +45,15 @@ def report(tmp_path, monkeypatch):
     """Write the report of the committed tables and figures of `quick`, with one executed notebook."""
     tables = {path.stem: read_table(path) for path in (ROOT / "figures" / "quick").glob("*.csv")}
     said = {"runs": runs_table(tables["results"], tables["predictors"])} | tables
+    judged = {"folder": ROOT / "figures" / "quick", "inputs": (), "key": "0123456789"}
     monkeypatch.setattr(prediction, "finished", lambda study: said)
-    monkeypatch.setattr(prediction, "job", lambda study: SimpleNamespace(folder=ROOT / "figures" / "quick"))
+    monkeypatch.setattr(prediction, "job", lambda study: SimpleNamespace(**judged))
     study = Study.load(ROOT / "params" / "quick.yaml")
     monkeypatch.chdir(tmp_path)
     cell = nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="it ran\n")])
     (study.folder / "notebooks").mkdir(parents=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), study.folder / "notebooks" / "05_predict.ipynb")
+    for name in ("05_predict", "base-0123456789", "base-abcdef0123"):  # the last is of other settings
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), study.folder / "notebooks" / f"{name}.ipynb")
     return write_report(study)
 
 
@@ -65,8 +67,9 @@ def shown(path: Path) -> str:
 def test_a_report_is_small_and_its_links_lead_somewhere(report):
     page = report.read_text()
     assert len(page) < 2_000_000
-    (link,) = re.findall(r"href='(notebooks/[^']+)'", page)
-    assert "it ran" in (report.parent / link).read_text()
+    links = re.findall(r"href='(notebooks/[^']+)'", page)
+    assert links == ["notebooks/05_predict.html", "notebooks/base-0123456789.html"]
+    assert all("it ran" in (report.parent / link).read_text() for link in links)
     assert page.index("class='answer'") < page.index("id='Runs'") < page.index("id='Limits'") < page.index("id='Note")
     assert "<script src" not in page  # it works without a network
     assert "https://" not in page

@@ -42,7 +42,8 @@ def test_examples_and_prompts_that_do_not_fit_are_counted(tmp_path):
     rows = [{"prompt": "1+1?", "response": f"{'1+1=2;' * n}\\boxed{{2}}", "answer": "2"} for n in (1, 60, 90)]
     path = tmp_path / "sft.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = {"path": str(path), "source": "mine"}
+    columns = {"prompt": "prompt", "response": "response", "answer": "answer"}
+    source = {"path": str(path), "source": "mine", "columns": columns}
     changes = {"data__sft": [source], "runs": [], "data__held_out": 1}
     with pytest.raises(InputError, match=r"sft: 2 of 3 are longer than 256 tokens \(sft.max_length.*has 5\d\d$"):
         preflight(study(**changes))
