@@ -343,6 +343,29 @@ def test_adaptive_sampling_adds_to_a_pilot_that_does_not_count(finished):
     assert "pass@4" in pd.read_csv(folder / "scores.csv")
 
 
+def pictures(path: Path) -> int:
+    """Count the pictures in an executed notebook."""
+    cells = json.loads(path.read_text())["cells"]
+    return sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+
+
+def test_executed_notebooks_show_their_curves_and_figures(finished):
+    folder = finished / "runs" / "smoke" / "notebooks"
+    for stage in ("00_base", "02_sft", "04_grpo"):
+        assert all(pictures(path) == 1 for path in (folder / stage).rglob("*.ipynb"))
+    assert pictures(folder / "05_predict.ipynb") >= 5
+
+
+def test_the_papers_points_are_judged_again(tmp_path):
+    folder = project(tmp_path)
+    shutil.copytree(ROOT / "figures" / "paper", folder / "figures" / "paper")
+    (folder / "figures" / "paper" / "claims.csv").unlink()
+    result = papermill(folder, "06_paper", "-p", "splits", "10", "-p", "resamples", "50")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert pictures(folder / "06_paper-out.ipynb") == 9
+    assert (folder / "figures" / "paper" / "claims.csv").is_file()
+
+
 def test_the_report_is_one_page_of_all_notebooks(finished):
     result = call(finished, sys.executable, "-m", "sftrl", "report", "params/smoke.yaml")
     assert result.returncode == 0, result.stderr

@@ -1,5 +1,7 @@
 """What is wrong with a study is said before any compute, all of it at once."""
 
+import json
+
 import pytest
 from test_study import smoke
 
@@ -31,5 +33,20 @@ def test_every_fault_is_named(tmp_path):
         preflight(study(runs=[{"name": "mine", "model": "runs/no/such/model"}], data__rl=[source]))
     assert "mine.model: runs/no/such/model is no folder" in str(error.value)
     assert "rl.jsonl" in str(error.value)
-    with pytest.raises(InputError, match=r"evaluation\.max_tokens: 600 leaves no room for a prompt"):
+    with pytest.raises(InputError, match=r"prompt and evaluation.max_tokens: 32 of 32 are longer"):
         preflight(study(evaluation__max_tokens=600))
+
+
+def test_examples_and_prompts_that_do_not_fit_are_counted(tmp_path):
+    """Of a local file and of generated maths, in the tokens of a model that is not made yet."""
+    rows = [{"prompt": "1+1?", "response": f"{'1+1=2;' * n}\\boxed{{2}}", "answer": "2"} for n in (1, 60, 90)]
+    path = tmp_path / "sft.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"prompt": "prompt", "response": "response", "answer": "answer"}
+    source = {"path": str(path), "source": "mine", "columns": columns}
+    changes = {"data__sft": [source], "runs": [], "data__held_out": 1}
+    with pytest.raises(InputError, match=r"sft: 2 of 3 are longer than 256 tokens \(sft.max_length.*has 5\d\d$"):
+        preflight(study(**changes))
+    preflight(study(**changes, data__max_response_tokens=100))  # curation drops them
+    with pytest.raises(InputError, match=r"benchmarks, prompt and evaluation.max_tokens: \d+ of 32 are longer than"):
+        preflight(study(evaluation__max_tokens=500))

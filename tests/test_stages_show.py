@@ -1,15 +1,85 @@
-"""What 05_predict shows of the judgements, in words and percent."""
+"""What a notebook shows: tables with numbers as people read them; a finished study is read, not judged again."""
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
-from simulated import study
+import pytest
+from simulated import study as simulated
 
+from sftrl.errors import InputError
+from sftrl.files import write_table
 from sftrl.predict import analyse
 from sftrl.recipes import Judging
-from sftrl.stages import show
+from sftrl.stages import manifest, prediction, show
+from sftrl.study import Study
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ROOT / "figures" / "quick"
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    """Read the committed tables of `quick` as those of a finished job; anything that would judge again fails."""
+    monkeypatch.setattr(prediction, "job", lambda study: SimpleNamespace(folder=QUICK))
+    monkeypatch.setattr(manifest, "read", lambda folder: {})
+    monkeypatch.setattr(prediction, "analyse", None)
+    study, work = Study.load(ROOT / "params" / "quick.yaml"), SimpleNamespace(done={"id": ""}, folder=QUICK)
+    return prediction.analysis(study, prediction.tables(study, work), work)
+
+
+def test_a_finished_study_gives_the_answer_that_was_written_when_it_was_judged(finished):
+    assert prediction.answer(finished) == (QUICK / "README.md").read_text().split("\n\n", 1)[1].strip()
+    assert not set(prediction.MEASURED) & set(finished)
+
+
+def test_the_key_table_is_in_percent_best_after_rl_first(finished):
+    table = prediction.key_table(finished)
+    best = finished["runs"].sort_values("post_rl").iloc[-1]
+    assert table["run"].iloc[0] == best["run"]
+    assert table["Pass@1"].iloc[0] == round(100 * best["pass@1"], 1)
+    low, high = table["95 %"].iloc[0].split(" to ")
+    assert float(low) < table["Pass@1"].iloc[0] < float(high)
+    assert "family" not in table  # there is one
+
+
+def test_predictors_stand_by_their_rank_correlation_and_a_pool_can_be_chosen(finished, capsys):
+    table = show.judged(finished, "dataset")
+    assert len(table.columns) == 10
+    assert table["Spearman"].abs().is_monotonic_decreasing
+    assert set(table["n"]) == {5}
+    assert "pools: all, dataset" in capsys.readouterr().out
+    assert show.compared(finished)["p"].is_monotonic_increasing
+    assert show.regret(finished)["regret"].is_monotonic_increasing
+    with pytest.raises(InputError, match="pool: 'al' is not one of all, dataset"):
+        show.judged(finished, "al")
+
+
+def test_nothing_to_judge_is_a_line_and_no_table(capsys):
+    assert show.judged({}) is None
+    assert "too few runs have been through RL" in capsys.readouterr().out
+
+
+def test_texts_keep_line_breaks_and_what_html_would_take_for_its_own():
+    shown = show.texts(pd.DataFrame({"problem": ["a < b\nA. 1", None], "n": [1, 2]})).data
+    assert "a &lt; b\nA. 1" in shown
+    assert "<td>–</td>" in shown
+
+
+def test_rollouts_are_a_right_and_a_wrong_one_of_each_prompt_first_and_last(tmp_path):
+    rows = [
+        {"step": step, "prompt": prompt, "response": f"{step} {prompt} {i}", "reward": float(i % 2), "tokens": 3}
+        for step in (1, 5, 9)
+        for prompt in ("p", "q")
+        for i in range(4 if prompt == "p" else 1)
+    ]
+    write_table(pd.DataFrame(rows), tmp_path / "rollouts.parquet")
+    shown = show.rollouts(tmp_path)
+    assert list(shown["response"]) == ["1 p 0", "1 p 1", "1 q 0", "9 p 0", "9 p 1", "9 q 0"]
 
 
 def test_regret_and_order_as_they_are_read():
-    results, predictors = study(8)
+    results, predictors = simulated(8)
     how = {"names": ["pass@1", "pass@64"], "splits": 5, "judging": Judging(resamples=50)}
     said = analyse(results.assign(sampled_tokens=1234.4), predictors, **how)
     shown = show.regret(said).set_index("predictor")
@@ -22,7 +92,7 @@ def test_regret_and_order_as_they_are_read():
 
 
 def test_tables_of_before_the_costs_are_shown_without():
-    said = analyse(*study(8), names=["pass@1"], splits=5, judging=Judging(resamples=50))
+    said = analyse(*simulated(8), names=["pass@1"], splits=5, judging=Judging(resamples=50))
     assert pd.isna(said["regret"]["tokens"].iloc[1])
     said["regret"] = said["regret"].drop(columns="tokens")
     assert "tokens a run" not in show.regret(said)

@@ -46,14 +46,20 @@ def texts(study: Study, family: str, work: Work) -> pd.DataFrame:
     )
 
 
+def scratch_tokenizer(study: Study, family: str):
+    """Return the tokenizer of a family made from scratch: the same for all families and seeds but for its size."""
+    from sftrl.models import build_tokenizer
+
+    words = procedural.tokenizer_texts(np.random.SeedSequence(0), 300)
+    return build_tokenizer(words, study.params.families[family].scratch.vocab_size)
+
+
 def pretrain(study: Study, family: str, examples: pd.DataFrame, work: Work) -> pd.DataFrame:
     """Build the tokenizer and the model, pretrain, save both; return the log."""
     if not work.done:
         from sftrl import models, train  # torch and its trainers take seconds to import
 
-        scratch = study.params.families[family].scratch
-        words = procedural.tokenizer_texts(np.random.SeedSequence(0), 300)  # one tokenizer for all families and seeds
-        tokenizer = models.build_tokenizer(words, scratch.vocab_size)
+        scratch, tokenizer = study.params.families[family].scratch, scratch_tokenizer(study, family)
         model = models.build_model(scratch, tokenizer, seed=work.seeds["weights"])
         print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
         folder = work.folder / "trainer"

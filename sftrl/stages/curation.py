@@ -53,14 +53,34 @@ def benchmarks(study: Study) -> pd.DataFrame:
     Raises:
         InputError: imported runs that differ in problems or golds, or have fewer than `evaluation.samples` of one.
     """
-    source = study.params.data.benchmarks
-    table = None
-    if isinstance(source, Generated):
-        seed = study.seed_sequence("benchmarks")
-        table = check_problems(procedural.benchmark_problems(seed, source.procedural, **source.options))
-    elif source is not None:
-        table = check_problems(pd.concat([load_problems(spec) for spec in source], ignore_index=True))
+    table = _table(study, "benchmarks")
     return table if study.imported is None else _imported(study, table)
+
+
+MAKERS = {
+    "benchmarks": (procedural.benchmark_problems, load_problems, check_problems),
+    "sft": (procedural.sft_examples, load_examples, check_examples),
+    "rl": (procedural.rl_problems, load_problems, check_problems),
+}
+
+
+def _table(study: Study, name: str) -> pd.DataFrame | None:
+    generate, load, check = MAKERS[name]
+    source = getattr(study.params.data, name)
+    if isinstance(source, Generated):
+        return check(generate(study.seed_sequence(name), source.procedural, **source.options))
+    return None if source is None else check(pd.concat([load(spec) for spec in source], ignore_index=True))
+
+
+def local_tables(study: Study) -> Tables:
+    """Return those of `MAKERS` that are generated or read from files on this machine alone."""
+    found = {}
+    for name in MAKERS:
+        source = getattr(study.params.data, name)
+        files = isinstance(source, list) and all(isinstance(spec, dict) and "path" in spec for spec in source)
+        if isinstance(source, Generated) or files:
+            found[name] = _table(study, name)
+    return found
 
 
 def _imported(study: Study, golds: pd.DataFrame | None) -> pd.DataFrame:
@@ -77,18 +97,8 @@ def _imported(study: Study, golds: pd.DataFrame | None) -> pd.DataFrame:
 
 def training(study: Study) -> Tables:
     """Return the SFT examples, `sft`, and the RL problems, `rl`, checked; those that the params name."""
-    makers = {
-        "sft": (procedural.sft_examples, load_examples, check_examples),
-        "rl": (procedural.rl_problems, load_problems, check_problems),
-    }
-    tables = {}
-    for name, (generate, load, check) in makers.items():
-        source = getattr(study.params.data, name)
-        if isinstance(source, Generated):
-            tables[name] = check(generate(study.seed_sequence(name), source.procedural, **source.options))
-        elif source is not None:
-            tables[name] = check(pd.concat([load(spec) for spec in source], ignore_index=True))
-    return tables
+    tables = {name: _table(study, name) for name in ("sft", "rl")}
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def clean(study: Study, tables: Tables) -> tuple[Tables, pd.DataFrame]:
@@ -158,36 +168,39 @@ def check_lengths(study: Study, tables: Tables) -> None:
     """
     from sftrl.models import context_length, load_tokenizer
 
-    params = study.params
     if study.imported and "sft" not in tables:
         return  # no model reads anything
     for family in study.families:
         checkpoint, made_by = base.checkpoint(study, family)
         if made_by and family != study.families[0]:
             continue
-        tokenizer, context = load_tokenizer(checkpoint), context_length(checkpoint)
-        room = {} if study.imported else {"benchmarks": ("evaluation.max_tokens", params.evaluation.max_tokens)}
-        if params.grpo:
-            room["rl"] = ("grpo.max_tokens", params.grpo.max_tokens)
-        for name, (key, tokens) in room.items():
-            if name in tables:
-                problems = study.prompts(tables[name])
-                lengths = curate.prompt_lengths(tokenizer, problems["problem"]) + tokens
-                ids = problems["benchmark"].str.cat(problems["id"].astype(str), sep=" ")
-                curate.check_lengths(
-                    lengths, context, ids, f"{family}: {name}, prompt and {key}", "the model's context"
-                )
-        for name in ("sft", "held_out"):
-            if name in tables:
-                known = (
-                    tables[name]
-                    if family == study.families[0]
-                    else tables[name].drop(columns="n_tokens", errors="ignore")
-                )
-                lengths = curate.example_lengths(tokenizer, known)
-                limit, key = min((params.sft.max_length, "sft.max_length"), (context, "the model's context"))
-                key += "; data.max_response_tokens drops the longest"
-                curate.check_lengths(lengths, limit, known["id"], f"{family}: {name}", key)
+        # The first family's tokens were counted by `clean`.
+        known = tables if family == study.families[0] else {n: _uncounted(t) for n, t in tables.items()}
+        check_fit(study, family, known, load_tokenizer(checkpoint), context_length(checkpoint))
+
+
+def _uncounted(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns="n_tokens", errors="ignore")
+
+
+def check_fit(study: Study, family: str, tables: Tables, tokenizer, context: int) -> None:
+    """Check the lengths of tables in one family's tokens, as `check_lengths`; `context` is the model's, in tokens."""
+    params = study.params
+    room = {} if study.imported else {"benchmarks": ("evaluation.max_tokens", params.evaluation.max_tokens)}
+    if params.grpo:
+        room["rl"] = ("grpo.max_tokens", params.grpo.max_tokens)
+    for name, (key, tokens) in room.items():
+        if name in tables:
+            problems = study.prompts(tables[name])
+            lengths = curate.prompt_lengths(tokenizer, problems["problem"]) + tokens
+            ids = problems["benchmark"].str.cat(problems["id"].astype(str), sep=" ")
+            curate.check_lengths(lengths, context, ids, f"{family}: {name}, prompt and {key}", "the model's context")
+    for name in ("sft", "held_out"):
+        if name in tables:
+            lengths = curate.example_lengths(tokenizer, tables[name])
+            limit, key = min((params.sft.max_length, "sft.max_length"), (context, "the model's context"))
+            key += "; data.max_response_tokens drops the longest"
+            curate.check_lengths(lengths, limit, tables[name]["id"], f"{family}: {name}", key)
 
 
 def save(work: Work, tables: Tables, pairs: pd.DataFrame) -> pd.DataFrame:

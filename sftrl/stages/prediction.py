@@ -156,7 +156,7 @@ def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
         "family": "family", "run": "run", "pass@1": "Pass@1", "interval": "95 %",
         largest: f"Pass@{largest[5:]}", "generalization_loss": "loss",
         "entropy": "entropy", "post_rl": "Pass@1 after RL", "post_rl_sd": "sd of RL seeds", "n_seeds": "RL seeds",
-        "rank": "rank by the advice", "p_best": "chance to be best",
+        "rank": "rank by the advice", "p_best": "chance to be best, %",
     }  # fmt: skip
     several = runs["family"].nunique() > 1
     table = runs[[c for c in names if c in runs and (several or c != "family")]].dropna(axis="columns", how="all")

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import pandas as pd
+
+from sftrl import curate
 from sftrl.errors import InputError
 from sftrl.files import is_path
 from sftrl.problems import load_examples, load_problems
-from sftrl.stages import curation, evaluation
+from sftrl.stages import base, curation, evaluation
 from sftrl.study import Study
-from sftrl.study.params import Generated
+
+CHARACTERS = 10_000_000  # of a table's texts, at most, whose tokens are counted before the first job
 
 
 def preflight(study: Study) -> list[str]:
@@ -17,7 +21,9 @@ def preflight(study: Study) -> list[str]:
         InputError: every fault that was found, a line each.
     """
     faults: list[str] = []
-    for where, fault in (("families", _models), ("data", _files), ("data", _lengths), ("data", _imports)):
+    for where, fault in (("families", _models), ("data", _files), ("data", _imports), ("data", _lengths)):
+        if fault is _lengths and faults:
+            continue  # it reads what the others found wrong
         try:
             fault(study)
         except InputError as error:
@@ -69,13 +75,30 @@ def _imports(study: Study) -> None:
 
 
 def _lengths(study: Study) -> None:
-    """Check that prompt and response fit where sizes are known without data: generated maths in a scratch model."""
-    data, evaluated = study.params.data, study.params.evaluation
-    if not isinstance(data.benchmarks, Generated):
+    """Count the tokens of local data by local models: what does not fit into training or into the context.
+
+    Seconds at most: of data that is on the hub, or larger than `CHARACTERS`, 01_curate counts the tokens.
+    """
+    here = curation.local_tables(study)
+    here = {name: table for name, table in here.items() if _characters(table) <= CHARACTERS}
+    if not here:
         return
     for name, family in study.params.families.items():
-        if family.scratch and evaluated.max_tokens >= family.scratch.context:
-            raise InputError(
-                f"evaluation.max_tokens: {evaluated.max_tokens} leaves no room for a prompt in the context of {name}, "
-                f"{family.scratch.context}"
-            )
+        if family.scratch:
+            tokenizer, context = base.scratch_tokenizer(study, name), family.scratch.context
+        elif Path(family.model).is_dir() and not study.imported:
+            from sftrl.models import context_length, load_tokenizer
+
+            checkpoint, _ = base.checkpoint(study, name)
+            tokenizer, context = load_tokenizer(checkpoint), context_length(checkpoint)
+        else:
+            continue
+        tables = here.copy()
+        if "sft" in here:  # what curation drops need not fit
+            count, most = curate.token_counter(tokenizer), study.params.data.max_response_tokens
+            tables["sft"], _ = curate.clean(here["sft"], count_tokens=count, max_tokens=most)
+        curation.check_fit(study, name, tables, tokenizer, context)
+
+
+def _characters(table: pd.DataFrame) -> int:
+    return sum(int(table[name].str.len().sum()) for name in ("problem", "prompt", "response") if name in table)
