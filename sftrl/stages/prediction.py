@@ -14,7 +14,7 @@ from sftrl.stages.job import Job, Work
 from sftrl.study import Study
 from sftrl.tables import RUN
 
-MEASURED = ("results", "predictors", "sft_curves", "rl_curves", "rl_probes")  # the tables that hold no judgement
+MEASURED = ("results", "predictors", "sft_curves", "rl_curves", "rl_probes", "step_curves")  # no judgement in them
 
 
 def job(study: Study) -> Job:
