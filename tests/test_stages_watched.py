@@ -6,7 +6,7 @@ from test_study import study
 
 from sftrl.figures import redraw
 from sftrl.files import read_table, write_table
-from sftrl.stages import evaluation, held_out, prediction, watched
+from sftrl.stages import evaluation, measured, prediction, watched
 from sftrl.stages.job import Work
 from sftrl.tables import HELD_OUT_CURVE, ROLLOUT_CURVE
 
@@ -44,7 +44,7 @@ def test_05_predict_reads_what_the_callbacks_left(plan, monkeypatch):
     losses = pd.DataFrame({"family": "llama-smoke", "run": ["base", *(f"mine-{s}" for s in STEPS), "last"]})
     losses["generalization_loss"] = [3.0, 2.0, 1.6, 1.3, 1.3]
     monkeypatch.setattr(evaluation, "results", lambda _: results())
-    monkeypatch.setattr(held_out, "predictors", lambda _: losses)
+    monkeypatch.setattr(measured, "predictors", lambda _: losses)
     work = Work(prediction.job(plan), {}, None)
     found = prediction.tables(plan, work)
     curves = found["step_curves"].set_index(["run", "measured", "step"]).sort_index()

@@ -50,7 +50,8 @@ def redraw(folder: str | Path) -> list[str]:
     `sft_curves.csv` and `step_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse`
     returns them) give `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`;
     `pairs.csv` gives `ladders`; `choose.csv`, with `measuring.csv`, gives `frontier`;
-    `points.csv` (the paper's) gives its six figures, with `judged.csv` and `claims.csv` also what they show. A table that is absent leaves its figures out.
+    `points.csv` (the paper's) gives its six figures, with `judged.csv` and `claims.csv` also what they show.
+    A table that is absent leaves its figures out.
     """
     folder = Path(folder)
     tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}

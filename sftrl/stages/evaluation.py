@@ -27,6 +27,8 @@ def job(
         raise InputError(f"shard: {shard} is not one of {of} shards, which count from 0")
     section = study.params.evaluation
     rl_problems = section.rl_problems if phase == POST_SFT else 0
+    # How another harness drew its samples is not known, so they tell nothing of the model's own distribution.
+    read_again = phase == POST_SFT and of == 1 and not study.imported
     model, made_by = checkpoint(study, family, run, rl_seed)
     settings = study.settings(
         prompt=study.params.data.prompt,
@@ -37,7 +39,7 @@ def job(
         group_size=study.group_size,
         model=given(model, made_by),
         loss=held_out.job(study, family, run).key if phase == POST_SFT and of == 1 else None,
-        rollout_tokens=section.rollout_tokens if phase == POST_SFT and of == 1 else None,
+        rollout_tokens=section.rollout_tokens if read_again else None,
         imported=curation.files(study) and curation.files(study)[run],
     )
     place = _place(study, family, phase, run, rl_seed)
@@ -116,10 +118,8 @@ def sample(
         from sftrl.sample import fill  # torch takes seconds to import
 
         fill(folder, model, table, how, n=n, seed=work.seeds["samples"], shard=shard, of=of)
-    if not work.done and work.settings["rollout_tokens"] is not None:
-        # How another harness drew its samples is not known, so they say nothing of the model's own distribution.
-        told = {} if study.imported else on_policy.measure(study, family, run, folder, table, how)
-        write_json(work.folder / ROLLOUTS, told)
+        if work.settings["rollout_tokens"] is not None:
+            write_json(work.folder / ROLLOUTS, on_policy.measure(study, family, run, folder, table, how))
     # Where the numbers of samples were adapted, the pilot that decided them does not count.
     start = how.adaptive.pilot if how.adaptive else 0
     return summarise(folder, table.iloc[shard::of], n=counted(study, n), start=start)

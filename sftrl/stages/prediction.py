@@ -14,14 +14,10 @@ from sftrl.stages.job import Job, Work
 from sftrl.study import Study
 from sftrl.tables import RL_PROBLEMS, RUN
 
+# The tables that hold no judgement.
 MEASURED = (
-    "results",
-    "predictors",
-    "sft_curves",
-    "rl_curves",
-    "rl_probes",
-    "problem_counts",
-)  # the tables that hold no judgement
+    "results", "predictors", "sft_curves", "rl_curves", "step_curves", "rl_probes", "problem_counts",
+)  # fmt: skip
 
 
 def job(study: Study) -> Job:
