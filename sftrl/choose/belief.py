@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import expit, logit, logsumexp
 
 GAIN = np.linspace(-0.6, 3.0, 13)  # logits, of a candidate of average score
-SLOPE = np.linspace(-0.4, 1.2, 9)  # below 0: the worse before RL is the better after it
+SLOPE = np.linspace(0, 1.2, 7)
 SPREAD = np.array([0.05, 0.1, 0.2, 0.35, 0.6, 1.0])
 USUAL = np.array([0.05, 0.1, 0.2, 0.4, 0.8])  # median tau, as a share of the horizon
 TAU = np.geomspace(0.02, 2.0, 13)
