@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from simulated import study as simulated
 
+from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
 from sftrl.files import write_table
+from sftrl.models import load_tokenizer
 from sftrl.predict import analyse
-from sftrl.recipes import Judging
+from sftrl.recipes import Checkpoint, Judging
 from sftrl.stages import manifest, prediction, show
 from sftrl.study import Study
 
@@ -96,3 +98,16 @@ def test_tables_of_before_the_costs_are_shown_without():
     assert pd.isna(said["regret"]["tokens"].iloc[1])
     said["regret"] = said["regret"].drop(columns="tokens")
     assert "tokens a run" not in show.regret(said)
+
+
+def test_an_example_is_shown_as_the_model_reads_it(capsys, monkeypatch):
+    """Special tokens too, and no token that the text does not hold: the ids, decoded, are what is printed."""
+    monkeypatch.chdir(ROOT)
+    plan = Study.load("params/quick.yaml")
+    show.encoded(plan, plan.families[0], "a=1; solve a?", "so \\boxed{1}")
+    prompt, response = capsys.readouterr().out.splitlines()
+    tokenizer = load_tokenizer(Checkpoint(model="models/qwen3-tiny"))
+    assert prompt.endswith(repr(tokenizer.decode(encode_prompt(tokenizer, "a=1; solve a?"))))
+    assert response.endswith(repr("so \\boxed{1}" + tokenizer.eos_token))
+    count = len(tokenizer("so \\boxed{1}", add_special_tokens=False)["input_ids"]) + 1
+    assert response.startswith(f"response, {count} tokens")

@@ -137,6 +137,7 @@ def sft_curves(curves: pd.DataFrame) -> Figure:
 
 QUANTITIES = {  # of a training's log, in the order of its panels
     "loss": "loss, nats/token",
+    "held_out_loss": "held-out loss, nats/token",
     "reward": "mean reward",
     "frac_reward_zero_std": "groups without signal",
     "clipped_ratio": "responses cut off",
@@ -154,10 +155,12 @@ def one_run(log: pd.DataFrame) -> Figure:
     shown = [name for name in QUANTITIES if name in log and log[name].notna().any()]
     figure, panels = grid(len(shown), columns=4, width=2.1, height=1.6, sharex=True)
     for axes, name in zip(panels, shown, strict=True):
-        colour, noisy = LOSS_PINK if name == "loss" else RL_BLUE, len(log) >= FEW and name != "learning_rate"
-        axes.plot(log["step"], log[name], color=colour, lw=0.6 if noisy else 1.2, alpha=0.5 if noisy else 1)
+        part = log[["step", name]].dropna()  # the held-out loss is measured at some steps alone
+        colour = LOSS_PINK if name.endswith("loss") else RL_BLUE
+        noisy = len(part) >= FEW and name not in ("learning_rate", "held_out_loss")
+        axes.plot(part["step"], part[name], color=colour, lw=0.6 if noisy else 1.2, alpha=0.5 if noisy else 1)
         if noisy:
-            axes.plot(log["step"], smooth(log[name]), color=colour, lw=1.4)
+            axes.plot(part["step"], smooth(part[name]), color=colour, lw=1.4)
         axes.set_title(QUANTITIES[name], fontsize=8)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     panels[0].xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))

@@ -44,6 +44,18 @@ def texts(table: pd.DataFrame):
     return HTML(f"<style>table.texts :is(td, th) {{ {look} }}</style>{body}")
 
 
+def encoded(study, family: str, prompt: str, response: str) -> None:
+    """Print an example as the model reads it in training, evaluation and RL: the ids decoded, special tokens too."""
+    from sftrl.chat import encode_example
+    from sftrl.models import load_tokenizer
+    from sftrl.stages import base
+
+    tokenizer = load_tokenizer(base.checkpoint(study, family)[0])
+    ids, n_prompt = encode_example(tokenizer, prompt, response)
+    for name, part in (("prompt", ids[:n_prompt]), ("response", ids[n_prompt:])):
+        print(f"{name}, {len(part)} tokens: {tokenizer.decode(part, skip_special_tokens=False)!r}")
+
+
 def learned(study, family: str, run: str, examples: pd.DataFrame) -> pd.DataFrame:
     """Return held-out examples with the teacher's response, the base's (`before`) and the run's (`after`)."""
     from sftrl.sample.local import respond
