@@ -467,6 +467,26 @@ def test_regret_and_its_interval_are_those_of_a_plain_loop():
     assert 0 < high["regret_low"] < high["regret"] < high["regret_high"]
 
 
+def test_the_difference_of_regrets_has_the_jackknife_of_the_difference():
+    rng = np.random.default_rng(5)
+    y = rng.uniform(0.2, 0.6, 8)
+    x = {"pass@1": y + rng.normal(0, 0.1, 8), "pass@8": y + rng.normal(0, 0.2, 8)}
+    rows = regret(frame(**x, post_rl=y), list(x), candidates=3).set_index("predictor")
+
+    def cost(name, keep):
+        subsets = [list(s) for s in combinations(keep, 3)]
+        return np.mean([y[s].max() - y[s][x[name][s].argmax()] for s in subsets])
+
+    whole = cost("pass@8", range(8)) - cost("pass@1", range(8))
+    kept = [[j for j in range(8) if j != i] for i in range(8)]
+    less = np.array([cost("pass@8", keep) - cost("pass@1", keep) for keep in kept])
+    reach = stats.t.ppf(0.975, 7) * np.sqrt(7 / 8 * ((less - less.mean()) ** 2).sum())
+    assert rows.loc["pass@8", "difference"] == pytest.approx(whole, abs=1e-7)
+    assert rows.loc["pass@8", "difference_low"] == pytest.approx(whole - reach, abs=1e-7)
+    assert rows.loc["pass@8", "difference_high"] == pytest.approx(whole + reach, abs=1e-7)
+    assert list(rows.loc["pass@1", ["difference", "difference_low", "difference_high"]]) == [0, 0, 0]
+
+
 # ---- intervals
 
 

@@ -124,27 +124,44 @@ def regret(
 
     Returns:
         `pool, target, predictor, n, candidates, regret, regret_low, regret_high, regret_of_all` (choosing from the
-        whole pool), `tokens`, `note`. Regret has the target's unit. Even a perfect predictor shows some: part of the
+        whole pool), `difference` (less the regret of Pass@1, with an interval from the jackknife of the difference),
+        `tokens`, `note`. Regret has the target's unit. Even a perfect predictor shows some: part of the
         best run's lead is RL noise. `tokens` is what measuring the predictor cost a run, on average: response tokens
         sampled or read; empty where the tables do not tell.
     """
     predictors = predictor_names(runs) if predictors is None else list(predictors)
-    rows = []
+    rows, replicates, baseline = [], {}, None
     for name in [None, *predictors]:
         sample = sample_of(runs, name or target, target)
         row = {"pool": pool, "target": target, "predictor": name or "random choice", "n": len(sample.y)}
         note = unfit(sample, name or target, target)
         if note is None:
             score = np.zeros(len(sample.y)) if name is None else score_of(sample, name)
-            row |= _regret(sample, score, candidates, level) | {"tokens": tokens_of(runs, name)}
+            found, less = _regret(sample, score, candidates, level)
+            row |= found | {"tokens": tokens_of(runs, name)}
+            baseline = (found["regret"], less) if name == "pass@1" else baseline
+            replicates[len(rows)] = less, sample.size
         rows.append(row | {"note": note or ""})
+    for place, (less, size) in replicates.items():
+        if baseline and len(less) == len(baseline[1]):  # of the same runs
+            difference = rows[place]["regret"] - baseline[0]
+            reach = _reach(less - baseline[1], level, size)
+            ends = {"difference_low": difference - reach, "difference_high": difference + reach}
+            rows[place] |= {"difference": difference} | ends
     return rounded(pd.DataFrame(rows, columns=list(REGRETS)))
 
 
 REGRETS = (
     *("pool", "target", "predictor", "n", "candidates"),
-    *("regret", "regret_low", "regret_high", "regret_of_all", "tokens", "note"),
+    *("regret", "regret_low", "regret_high", "regret_of_all"),
+    *("difference", "difference_low", "difference_high", "tokens", "note"),
 )
+
+
+def _reach(less: np.ndarray, level: float, size: int) -> float:
+    """Return half an interval from the jackknife's values, each with one run left out."""
+    n = len(less)
+    return float(stats.t.ppf(0.5 + level / 2, size - 1) * np.sqrt((n - 1) * less.var()))
 
 
 def tokens_of(runs: pd.DataFrame, name: str | None) -> float:
@@ -156,7 +173,8 @@ def tokens_of(runs: pd.DataFrame, name: str | None) -> float:
     return float(runs[sorted(columns)].sum(axis=1, skipna=False).mean())
 
 
-def _regret(sample: Sample, score: np.ndarray, candidates: int, level: float) -> dict[str, float]:
+def _regret(sample: Sample, score: np.ndarray, candidates: int, level: float) -> tuple[dict[str, float], np.ndarray]:
+    """Return the regret with its interval, and its values with one run left out (n,)."""
     count = min(candidates, int(np.bincount(sample.groups).min()) - 1)
 
     def over_groups(keep: np.ndarray, m: int | None) -> float:
@@ -169,14 +187,15 @@ def _regret(sample: Sample, score: np.ndarray, candidates: int, level: float) ->
     everything = np.ones(n, bool)
     value = over_groups(everything, count)
     less = np.array([over_groups(np.arange(n) != i, count) for i in range(n)])
-    reach = stats.t.ppf(0.5 + level / 2, sample.size - 1) * np.sqrt((n - 1) * less.var())
-    return {
+    reach = _reach(less, level, sample.size)
+    found = {
         "candidates": count,
         "regret": value,
         "regret_low": max(0.0, value - reach),
         "regret_high": value + reach,
         "regret_of_all": over_groups(everything, None),
     }
+    return found, less
 
 
 def expected_regret(score: np.ndarray, y: np.ndarray, candidates: int) -> float:

@@ -168,6 +168,7 @@ def regret(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
             "candidates": rows["candidates"].astype(int),
             "regret": (100 * rows["regret"]).round(1),
             "95 %": interval(rows, "regret", 100, 1),
+            **({"less that of Pass@1": interval(rows, "difference", 100, 1)} if "difference" in rows else {}),
             "regret among all": (100 * rows["regret_of_all"]).round(1),
             **({"tokens a run": rows["tokens"].round().astype("Int64")} if "tokens" in rows else {}),
         },
