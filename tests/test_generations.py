@@ -358,6 +358,19 @@ def test_counts_and_rates(tmp_path):
     assert summarise(tmp_path, PROBLEMS, partial=True, start=2).problems["n"].tolist() == [2, 1, 0]
 
 
+def test_answers_that_nobody_can_compute_are_counted(tmp_path):
+    with Store.open(tmp_path, KEY) as store:
+        store.append(rows([("sums", "1", 0)], response="\\boxed{9^{9^{9^{9}}}}"))
+        store.append(rows([("sums", "1", 1), ("sums", "2", 0), ("halves", "1", 0)]))
+    grade(tmp_path, PROBLEMS)
+    summary = summarise(tmp_path, PROBLEMS)
+    assert summary.problems["timed_out"].tolist() == [1, 0, 0]
+    assert summary.benchmarks.set_index("benchmark")["timed_out"].to_dict() == {
+        "sums": pytest.approx(1 / 3),
+        "halves": 0,
+    }
+
+
 def test_white_space_around_a_right_response_makes_no_other_solution(tmp_path):
     with Store.open(tmp_path, KEY) as store:
         for i, text in enumerate(["\\boxed{3}", " \\boxed{3}\n", "So \\boxed{3}"]):

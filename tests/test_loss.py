@@ -297,7 +297,29 @@ def test_a_token_ruled_out_leaves_the_entropy_finite(examples):
     model.lm_head.bias.data[0] = -math.inf  # <pad>
     got = response_loss(model, tokenizer, examples)
     assert got.nll_sum == pytest.approx(plain(model, tokenizer, examples)["nll_sum"].sum(), rel=1e-5)
-    assert 0 < got.entropy < math.log(model.config.vocab_size)
+    with torch.inference_mode():  # and it is what the other tokens make of it
+        ids, prompt = encode_example(tokenizer, examples[0]["prompt"], examples[0]["response"])
+        odds = model(torch.tensor([ids])).logits[0, prompt - 1 : -1].double().softmax(-1)
+    assert got.per_example["entropy"][0] == pytest.approx(torch.special.entr(odds).sum(-1).mean().item(), rel=1e-5)
+
+
+def test_a_response_that_the_model_rules_out_is_named():
+    model, tokenizer = model_of("Phi"), tokenizer_of()
+    model.lm_head.bias.data[tokenizer.convert_tokens_to_ids("7")] = -math.inf
+    rows = [{"id": "fine", "prompt": "a", "response": "b"}, {"id": "bad", "prompt": "a", "response": "7"}]
+    with pytest.raises(InputError, match="example bad: the model's loss on it is inf"):
+        response_loss(model, tokenizer, rows)
+
+
+def test_a_vocabulary_larger_than_a_chunk_goes_a_token_at_a_time(examples, monkeypatch):
+    model, tokenizer = model_of(), tokenizer_of()
+    reference = response_loss(model, tokenizer, examples)
+    monkeypatch.setitem(loss.CHUNK_LOGITS, "cpu", model.config.vocab_size - 1)
+    rows = []
+    model.lm_head.register_forward_hook(lambda m, inputs, output: rows.append(output.numel() // output.shape[-1]))
+    got = response_loss(model, tokenizer, examples)
+    assert max(rows[1:]) == 1  # the first is the probe
+    assert got.per_token == pytest.approx(reference.per_token, rel=1e-6)
 
 
 def test_too_long_is_an_error_or_counted(examples):
@@ -305,6 +327,8 @@ def test_too_long_is_an_error_or_counted(examples):
     long = {"id": "long", "prompt": "a", "response": "b" * 62}  # 65 tokens with BOS and EOS; the context is 64
     with pytest.raises(InputError, match="example long: 65 tokens, and the model's context is 64"):
         response_loss(model, tokenizer, [*examples, long])
+    fits = long | {"response": "b" * 61}  # as many tokens as the context has
+    assert response_loss(model, tokenizer, [fits]).n_tokens == 62
     got = response_loss(model, tokenizer, [long, *examples], too_long="skip")
     assert got.skipped == ("long",)
     assert got.nll_sum == response_loss(model, tokenizer, examples).nll_sum

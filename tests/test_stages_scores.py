@@ -5,7 +5,14 @@ import pytest
 
 from sftrl.errors import InputError
 from sftrl.generations import Summary
-from sftrl.passk import average_intervals, extrapolate_pass_at_k, pass_at_k, pass_at_k_interval, signal_share
+from sftrl.passk import (
+    average_intervals,
+    extrapolate_pass_at_k,
+    majority_at_k,
+    pass_at_k,
+    pass_at_k_interval,
+    signal_share,
+)
 from sftrl.stages.scores import powers_of_two, score_table
 
 
@@ -136,3 +143,24 @@ def test_variances_of_rewards_and_of_success_rates():
     one = score_table(summary({"a": [(8, 4)]}), k=[1], group_size=8).iloc[0]
     assert one["reward_variance"] == pytest.approx(2 / 7)
     assert pd.isna(one["success_variance"])
+
+
+def test_votes_are_those_of_the_benchmarks_own_answers():
+    table = score_table(summary(COUNTS), k=[1, 4], group_size=8).set_index("benchmark")
+    for name, pairs in COUNTS.items():
+        counts = [[c] if c else [] for _, c in pairs]  # the summary's only answer is the right one
+        votes = majority_at_k(counts, [[True] * len(one) for one in counts], [1, 4], n=[n for n, _ in pairs])
+        assert table.loc[name, ["majority@1", "majority@4"]].tolist() == pytest.approx(votes.mean(axis=0))
+
+
+def test_two_problems_are_enough_for_an_interval_over_both():
+    table = score_table(summary({"a": [(8, 4), (8, 1)]}), k=[1], group_size=8)
+    both = pass_at_k_interval([8, 8], [4, 1], [1], over="both")
+    assert table.loc[0, ["pass@1_low", "pass@1_high"]].tolist() == pytest.approx([both.low[0], both.high[0]])
+
+
+def test_benchmarks_and_problems_with_unlike_numbers_of_samples():
+    table = score_table(summary({"a": [(8, 1)] * 2, "b": [(4, 1)] * 2}), k=[1, 4], group_size=4).set_index("benchmark")
+    assert table["samples"].to_dict() == {"a": 8, "b": 4, "average": 4}
+    table = score_table(summary({"a": [(16, 5), (15, 5)]}), k=[1], group_size=8)
+    assert table["distinct_correct"].isna().all()  # one problem has fewer than sixteen
