@@ -1,4 +1,4 @@
-"""The one error a user's slip ends in: it names the key, file, row or problem, and shows as a line, not a stack."""
+"""The error for invalid input: it names the key, file, row or problem, and is shown as one line without a traceback."""
 
 
 class InputError(ValueError):

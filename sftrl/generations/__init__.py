@@ -2,7 +2,7 @@
 
 A store is a folder. `samples/<shard>/*.parquet` are its parts: whole files of finished rows, only ever added, each
 named by the hash of its bytes. `store.json` says what was sampled from what; another model, template, prompt or
-sampling parameter is refused by name. `grades/<verifier>/` holds a grade beside every sample and can be made anew
+sampling parameter is refused by name. `grades/<verifier>/` holds a grade beside every sample and can be redone
 without sampling. Any Parquet reader reads it as it is: `SELECT * FROM 'store/samples/*/*.parquet'`.
 
 `Store` is the folder, `grade` the second pass over it, and `summarise` the counts that Pass@k is computed from.

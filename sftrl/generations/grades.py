@@ -1,7 +1,7 @@
-"""The second pass: a grade beside every sample, made anew when the verifier or a gold answer changes, never sampled.
+"""The second pass: a grade for every sample, redone when the verifier or a gold answer changes, without resampling.
 
 `grades/<verifier version>/<shard>/<part>-<hash>.parquet` holds one row for each row of the part of that name. A part
-that was sampled anew has another name, and so is graded anew; so is one with a problem whose gold is now another.
+that was sampled again has another name, and so is graded again; so is one with a problem whose gold has changed.
 """
 
 from collections.abc import Callable

@@ -13,7 +13,7 @@ from sftrl.files import whole_file
 
 
 def write_part(folder: Path, stem: str, table: pd.DataFrame, schema: pa.Schema) -> Path:
-    """Write `<stem>-<hash>.parquet` with the schema's own metadata, whole or not at all, and return its path.
+    """Write `<stem>-<hash>.parquet` with the schema's own metadata, atomically, and return its path.
 
     Parquet, because it is an eighth of the size of JSONL, is read by column (counting needs no responses), and opens
     in pandas, DuckDB and Polars as it is. Its own checksums do not cover its footer; a hash of the file does.

@@ -122,7 +122,7 @@ def response_loss(
 
 
 def _encode(model, tokenizer, examples, max_length, too_long) -> tuple[list[Example], tuple[str, ...]]:
-    """Encode every example before the model runs, so that a slip costs nothing."""
+    """Encode every example before the model runs, so that invalid input costs nothing."""
     if too_long not in ("error", "skip"):
         raise InputError(f'too_long = {too_long!r}: an example too long is an "error", or "skip" leaves it out')
     rows = examples.to_dict("records") if isinstance(examples, pd.DataFrame) else list(examples)
