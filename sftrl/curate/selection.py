@@ -34,7 +34,7 @@ def select(
             `count_tokens`. `random` needs neither for a number of examples.
 
     Raises:
-        InputError: fewer than n examples or tokens are available, both or neither are requested, or `how` is none of these.
+        InputError: fewer than n examples or tokens are there, both or neither are requested, or `how` is none of these.
     """
     if how not in SELECTIONS:
         raise InputError(f"selection {how!r} is not one of {', '.join(SELECTIONS)}")

@@ -141,9 +141,7 @@ class Work:
         self.folder, self.settings, self.seeds = job.folder, job.settings, job.seeds
         self.started, self.spent = time.time(), manifest.cpu_seconds()
         if done:
-            print(
-                f"{self.folder}: finished before, in {done['wall_seconds']:.0f} s, and shown here; fresh = True reruns it"
-            )
+            print(f"{self.folder}: finished before, in {done['wall_seconds']:.0f} s; fresh = True reruns it")
 
     def finish(self, **measured: object) -> dict:
         """Write the manifest, with what was measured beside what is always kept, and return it."""
