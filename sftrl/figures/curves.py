@@ -129,7 +129,7 @@ def sft_curves(curves: pd.DataFrame) -> Figure:
         axes.plot(part["epoch"], part["loss"], color=LOSS_PINK, lw=0.5, alpha=0.5)
         axes.plot(part["epoch"], smooth(part["loss"]), color=LOSS_PINK, lw=1.3)
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
-    panels[0].set_ylim(0, 1.08 * curves["loss"].max())
+    panels[0].set_ylim(0, max(panels[0].get_ylim()[1], 1.03 * curves["loss"].max()))  # flat curves have no margin
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("loss, nats/token", fontsize=9)
     return figure
