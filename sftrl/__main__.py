@@ -1,7 +1,7 @@
-"""`python -m sftrl check|plan|study|report params/quick.yaml`: check a study, cost it, run it, write it as one page.
+"""`python -m sftrl check|plan|study|report params/quick.yaml`: check, plan and run a study, or write its report.
 
-`study` hands the graph to Snakemake, whose own output goes to a log, and shows how far it is: one line on a terminal,
-a line a job in a log file. Invalid input in a job shows as its one line.
+`study` runs the graph by Snakemake, whose output goes to a log, and shows progress: one updating line on a terminal,
+one line per job in a log file. Invalid input in a job is shown as its one-line error.
 """
 
 import argparse

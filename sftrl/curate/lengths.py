@@ -1,4 +1,4 @@
-"""How long examples and prompts are in tokens, counted as training and sampling see them."""
+"""Lengths of examples and prompts in tokens, as in training and sampling."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Scores before and after RL, run by run: the filled bar is what SFT gave, the outlined bar what RL made of it."""
+"""Scores before and after RL by run: a filled bar after SFT, an outlined bar after RL."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Curves: Pass@k before and after RL, and training as it went, one small panel a run."""
+"""Curves: Pass@k before and after RL, and training logs, one small panel per run or quantity."""
 
 import numpy as np
 import pandas as pd

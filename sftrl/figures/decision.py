@@ -1,4 +1,4 @@
-"""Which checkpoint to take, as a picture: what is foretold of each, how sure that is, and who cannot be told apart."""
+"""The decision as a figure: the prediction for each checkpoint, its uncertainty, and which are indistinguishable."""
 
 import pandas as pd
 from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""One page for a reader in a hurry: what happened, which predictor saw it coming, and what choosing by it costs."""
+"""A one-page summary: the scores, which metric predicts them, and the cost of choosing by it."""
 
 import numpy as np
 import pandas as pd

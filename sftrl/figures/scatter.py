@@ -1,4 +1,4 @@
-"""Predictors against what came of the runs: the points and their line. The line is `predict`'s; here it is drawn."""
+"""Predictors against the outcome of the runs: points and fitted line. The fit is `predict`'s; here it is drawn."""
 
 import numpy as np
 import pandas as pd

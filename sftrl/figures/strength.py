@@ -1,4 +1,4 @@
-"""How good each predictor is: over k, side by side, and in what choosing by it costs."""
+"""How good each predictor is: over k, side by side, and in the regret of choosing by it."""
 
 import numpy as np
 import pandas as pd

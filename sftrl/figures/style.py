@@ -1,7 +1,7 @@
-"""One look for every figure, and one way to save it: a picture that looks the same is left as it is, on any machine.
+"""One style for every figure, and one way to save it: a picture that looks the same is not overwritten.
 
-Colours are seaborn's colour-blind palette; what a colour says is also said by a shape, a dash or an outline, so that
-the figures survive a grey printer. Figures are made without pyplot: nothing stays open and nothing is shown twice.
+Colours are seaborn's colour-blind palette, and each is paired with a shape, a dash or an outline, so that figures work
+in greyscale. Figures are made without pyplot: nothing stays open and nothing is shown twice.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What other harnesses write, read row by row: lm-evaluation-harness, lighteval, Inspect, and plain JSON lines.
+"""Files of other harnesses, read row by row: lm-evaluation-harness, lighteval, Inspect, and plain JSON lines.
 
 Several golds of one problem are alternatives, any of which is right: so lm-evaluation-harness scores a list of targets,
 lighteval a list of golds and Inspect's `match` a list of targets. (A set of answers that must all be given is one gold,

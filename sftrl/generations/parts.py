@@ -1,4 +1,4 @@
-"""Parts: small Parquet files named by the hash of their bytes, so that a damaged one betrays itself."""
+"""Parts: small Parquet files named by the hash of their bytes, so that corruption is detected."""
 
 import hashlib
 import io

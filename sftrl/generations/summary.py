@@ -1,4 +1,4 @@
-"""`summarise`: the counts that Pass@k and majority vote are computed from, and the rates that stand beside a score."""
+"""`summarise`: the counts for Pass@k and majority vote, and the rates reported beside a score."""
 
 import warnings
 from collections import Counter

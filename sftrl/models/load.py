@@ -1,6 +1,6 @@
-"""Load a checkpoint: its tokenizer with template and ends settled, its weights in the one precision, adapters merged.
+"""Load a checkpoint: its tokenizer with template and stop tokens, its weights in one precision, adapters merged.
 
-What ends a response is settled by rules, the same for every user of the checkpoint:
+Special tokens follow these rules, the same for every user of the checkpoint:
 
 * EOS, which training appends to a response: `eos` of the recipe; or the token with which the chat template ends an
   assistant's turn; or the tokenizer's own.
@@ -8,7 +8,7 @@ What ends a response is settled by rules, the same for every user of the checkpo
   `generation_config.json` list, and `stop` of the recipe. A base model under a ChatML template so stops at `<|im_end|>`
   and at `<|endoftext|>`.
 * BOS: whatever the template writes; without a template, what the tokenizer puts before a text by itself.
-* Padding: the tokenizer's own token, or EOS. Nothing here tells padding by its id.
+* Padding: the tokenizer's own token, or EOS. Padding is never recognized by its id.
 """
 
 import re

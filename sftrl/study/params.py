@@ -1,4 +1,4 @@
-"""What a params file may say: a study's sections, composed of recipes. A wrong key is an error by its name."""
+"""What a params file may contain: a study's sections, composed of recipes. A wrong key is an error that names it."""
 
 import difflib
 from typing import Annotated, Any, Literal
