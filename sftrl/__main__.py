@@ -74,7 +74,7 @@ def check(study: Study) -> dict[str, list[str]]:
 
 
 def plan(study: Study, gpu: str | None, sources: bool = True) -> int:
-    """Print what the study will cost, what will not go well, and where the rates come from."""
+    """Print the cost of the study, warnings, and the sources of the rates."""
     from sftrl.plan import table_of_costs
     from sftrl.stages import costs
 
@@ -127,7 +127,7 @@ def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list
 
 
 def make_again(study: Study, fresh: str, stale: dict[str, list[str]]) -> None:
-    """Let jobs count as unfinished, with all that was made from them: those of a notebook, or those of other code.
+    """Mark jobs as unfinished, with all that depends on them: those of a notebook, or those of other code.
 
     Raises:
         InputError: no job of the study is made by a notebook of that name.
@@ -148,7 +148,7 @@ def make_again(study: Study, fresh: str, stale: dict[str, list[str]]) -> None:
 
 
 class Progress:
-    """How far Snakemake is, read off its lines."""
+    """Progress of Snakemake, parsed from its output."""
 
     def __init__(self):
         self.started = self.told = time.time()

@@ -128,7 +128,7 @@ def hash_path(path: str | Path) -> str:
 
 
 def is_path(model: str) -> bool:
-    """Say whether a model can only be a folder: a name on the hub has one slash at most, and starts plainly."""
+    """Return whether a model can only be a folder: a hub name has at most one slash and does not start with `.`, `/`, `~`."""
     return model.startswith((".", "/", "~")) or model.count("/") > 1
 
 

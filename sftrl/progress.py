@@ -1,4 +1,4 @@
-"""How far long work is, as lines that read as well in a log as in a notebook: one each half minute."""
+"""Progress of long work, one line each half minute, for logs and notebooks alike."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ SECONDS = 30.0
 
 
 class Progress:
-    """Says how far a loop is.
+    """Reports how far a loop is.
 
     Args:
         total: how much there is to do, in `unit`, the plural of what is counted.
@@ -19,7 +19,7 @@ class Progress:
         self.began = self.said = time.perf_counter()
 
     def at(self, done: int) -> None:
-        """Say that so much is done, if half a minute has passed since the last line."""
+        """Report how much is done, if half a minute has passed since the last line."""
         now = time.perf_counter()
         if self.say is None or now - self.said < SECONDS or not done:
             return

@@ -47,7 +47,7 @@ def clean(
     verified: bool = False,
     workers: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop SFT examples that teach nothing, or teach a wrong habit.
+    """Drop useless or harmful SFT examples.
 
     In this order, each row under the first reason that holds: an empty prompt or response; a response that was cut off
     (it opens `<think>` and never closes it); a response without a final answer; a final answer that is not the gold
@@ -108,7 +108,7 @@ def _report(step: str, reason: pd.Series) -> pd.DataFrame:
 
 
 def drop_unreadable(problems: pd.DataFrame, *, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop the problems whose gold answer `sftrl.verify` cannot read: no response to them could earn a reward.
+    """Drop the problems whose gold answer `sftrl.verify` cannot parse: no response to them could be rewarded.
 
     For RL sets of tens of thousands, where one such row should not end a job. A benchmark is scored as published.
 

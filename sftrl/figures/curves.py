@@ -83,7 +83,7 @@ def crossing_k(ks: list[int], before: np.ndarray, after: np.ndarray) -> float | 
 
 @styled
 def rl_curves(curves: pd.DataFrame) -> Figure:
-    """Draw RL as it went: reward, truncated share and share of groups without signal, a line a seed, the first darkest.
+    """Draw RL training: reward, shares of truncated responses and of groups without signal; the first seed is darkest.
 
     Args:
         curves: rows of `rl_curves.csv`: `family, run, rl_seed, step, reward` and whichever of `clipped_ratio` and
@@ -120,7 +120,7 @@ SHARES = (
 
 @styled
 def sft_curves(curves: pd.DataFrame) -> Figure:
-    """Draw the SFT loss over epochs, one panel a run. `curves` holds rows of `sft_curves.csv`."""
+    """Draw the SFT loss over epochs, one panel per run. `curves` holds rows of `sft_curves.csv`."""
     need(curves, ["family", "run", "epoch", "loss"], "sft_curves")
     runs = ordered(curves)
     figure, panels = grid(len(runs), columns=COLUMNS, width=1.75, height=1.6, sharey=True)
@@ -150,7 +150,7 @@ QUANTITIES = {  # of a training's log, in the order of its panels
 
 @styled
 def one_run(log: pd.DataFrame) -> Figure:
-    """Draw one training as it went, a panel for each quantity of `QUANTITIES` that its log holds, over steps."""
+    """Draw the log of one training over steps, one panel for each quantity of `QUANTITIES` in it."""
     need(log, ["step"], "log")
     shown = [name for name in QUANTITIES if name in log and log[name].notna().any()]
     figure, panels = grid(len(shown), columns=4, width=2.1, height=1.6, sharex=True)

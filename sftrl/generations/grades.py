@@ -132,7 +132,7 @@ class Grader:
                 )
 
     def read(self, part: Path) -> pd.DataFrame | None:
-        """Return the grades of a part, row by row its own, or None if it has none that still hold.
+        """Return the grades of a part, row by row its own, or None if it has no valid ones.
 
         Problems that this grader does not know are left as they are graded.
         """
@@ -145,7 +145,7 @@ class Grader:
         return None
 
     def grade_part(self, part: Path) -> None:
-        """Grade a part, unless that is done.
+        """Grade a part, unless it is graded.
 
         Raises:
             InputError: the part is damaged, or holds a problem whose gold is not known.

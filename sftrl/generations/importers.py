@@ -100,7 +100,7 @@ def _formats(files: Sequence[str | Path], format: str | None) -> dict[Path, str]
 
 
 def require_same_problems(problems: dict[str, pd.DataFrame]) -> None:
-    """Refuse runs that were sampled on different problems: their scores do not compare.
+    """Raise an error for runs that were sampled on different problems: their scores are not comparable.
 
     Args:
         problems: by run, what `read_problems` or `import_samples` returned.

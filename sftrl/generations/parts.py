@@ -30,7 +30,7 @@ def write_part(folder: Path, stem: str, table: pd.DataFrame, schema: pa.Schema) 
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether the file's bytes still hash to its name."""
+    """Return whether the file's bytes match the hash in its name."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16] == path.stem[-16:]
 

@@ -58,7 +58,7 @@ class ResponseLoss:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits to write a byte of response text, its EOS paid for too: comparable between tokenizers."""
+        """Bits per byte of response text, including the loss of EOS: comparable between tokenizers."""
         return self.nll_sum / math.log(2) / self.n_bytes
 
 

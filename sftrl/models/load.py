@@ -35,7 +35,7 @@ DATE = {"%d %b %Y": "26 Jul 2024", "%Y-%m-%d": "2024-07-26", "%d %B %Y": "26 Jul
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint: left padding, the template with a fixed date, EOS and padding settled.
+    """Load the tokenizer of a checkpoint: left padding, the template with a fixed date, EOS and padding tokens set.
 
     Raises:
         InputError: no tokenizer there; no template, and none given; a template that cannot be read, or that prints the
