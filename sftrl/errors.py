@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """Bad input, found before any costly work.
+    """Invalid input, found before any expensive work.
 
     A `ValueError`, so that callers of a single function may catch it as they would any bad value. In IPython, and
     so in a notebook and in papermill's copy of it, it shows as its message alone: the stack below a misspelt key

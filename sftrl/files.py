@@ -128,7 +128,7 @@ def hash_path(path: str | Path) -> str:
 
 
 def is_path(model: str) -> bool:
-    """Return whether a model can only be a folder: a hub name has at most one slash and does not start with `.`, `/`, `~`."""
+    """Return whether a model can only be a folder: a hub name has one slash at most and starts with none of `./~`."""
     return model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
