@@ -1,7 +1,7 @@
-"""`python -m sftrl check|plan|study|report params/quick.yaml`: check a study, cost it, run it, write it as one page.
+"""`python -m sftrl check|plan|study|report params/quick.yaml`: check, plan and run a study, or write its report.
 
-`study` hands the graph to Snakemake, whose own output goes to a log, and shows how far it is: one line on a terminal,
-a line a job in a log file. Invalid input in a job shows as its one line.
+`study` runs the graph by Snakemake, whose output goes to a log, and shows progress: one updating line on a terminal,
+one line per job in a log file. Invalid input in a job is shown as its one-line error.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def check(study: Study) -> dict[str, list[str]]:
 
 
 def plan(study: Study, gpu: str | None, sources: bool = True) -> int:
-    """Print what the study will cost, what will not go well, and where the rates come from."""
+    """Print the cost of the study, warnings, and the sources of the rates."""
     from sftrl.plan import table_of_costs
     from sftrl.stages import costs
 
@@ -127,7 +127,7 @@ def run(study: Study, params: str, cores: int, fresh: str, stale: dict[str, list
 
 
 def make_again(study: Study, fresh: str, stale: dict[str, list[str]]) -> None:
-    """Let jobs count as unfinished, with all that was made from them: those of a notebook, or those of other code.
+    """Mark jobs as unfinished, with all that depends on them: those of a notebook, or those of other code.
 
     Raises:
         InputError: no job of the study is made by a notebook of that name.
@@ -148,7 +148,7 @@ def make_again(study: Study, fresh: str, stale: dict[str, list[str]]) -> None:
 
 
 class Progress:
-    """How far Snakemake is, read off its lines."""
+    """Progress of Snakemake, parsed from its output."""
 
     def __init__(self):
         self.started = self.told = time.time()

@@ -7,7 +7,7 @@
 
 Before the first step, every so many steps and after the last `CurveCallback` measures the loss on held-out examples,
 the entropy of the next token and a small Pass@k, and writes a row of each to a CSV. It draws with the same random
-numbers each time and takes none from the training, which goes on as it would have without it. `RolloutCallback` keeps
+numbers each time and takes none from the training, which continues as it would have without it. `RolloutCallback` keeps
 what TRL logs of GRPO's own rollouts. 05_predict finds both tables beside the checkpoints that its params name.
 """
 
@@ -40,7 +40,7 @@ class CurveCallback(TrainerCallback):
 
     The CSV has a row a measurement: `step, epoch, generalization_loss, entropy`, `pass@k` for 1, 2, 4, ... up to
     `samples`, and `marked`, which is true for the step that `turning_point` names. What each example and problem
-    contributed is beside it, as `.parquet`; a training that is resumed goes on with both.
+    contributed is beside it, as `.parquet`; a resumed training continues both.
 
     Args:
         held_out: examples `id, prompt, response` that are not trained on.

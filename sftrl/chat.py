@@ -1,4 +1,4 @@
-"""From text to token ids, in one place: training, loss and sampling must see the very same tokens.
+"""From text to token ids, in one place: training, loss and sampling must see identical tokens.
 
 A prompt becomes one user turn of the tokenizer's chat template, followed by the template's generation prompt. A
 response is the assistant's turn: its text, then the EOS token. A tokenizer without a chat template gets the prompt as

@@ -1,8 +1,8 @@
-"""The one error a user's slip ends in: it names the key, file, row or problem, and shows as a line, not a stack."""
+"""The error for invalid input: it names the key, file, row or problem, and is shown as one line without a traceback."""
 
 
 class InputError(ValueError):
-    """Bad input, found before any costly work.
+    """Invalid input, found before any expensive work.
 
     A `ValueError`, so that callers of a single function may catch it as they would any bad value. In IPython, and
     so in a notebook and in papermill's copy of it, it shows as its message alone: the stack below a misspelt key

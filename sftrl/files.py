@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then renamed; and hashes that name what was read."""
+"""Atomic files, written to a temporary name and then renamed; and hashes of what was read."""
 
 import contextlib
 import hashlib
@@ -56,7 +56,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write `value` as readable JSON, whole or not at all. NaN is an error: JSON has none."""
+    """Write `value` as indented JSON, atomically. NaN is an error: JSON has none."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
@@ -72,7 +72,7 @@ def read_json(path: str | Path) -> dict:
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table as `.csv`, `.parquet` or `.jsonl` by the name's ending, whole or not at all.
+    """Write a table as `.csv`, `.parquet` or `.jsonl` by the name's suffix, atomically.
 
     CSV floats keep 10 significant digits: more than any number here is known to, and the same bytes every time.
     """
@@ -128,7 +128,7 @@ def hash_path(path: str | Path) -> str:
 
 
 def is_path(model: str) -> bool:
-    """Say whether a model can only be a folder: a name on the hub has one slash at most, and starts plainly."""
+    """Return whether a model can only be a folder: a hub name has one slash at most and starts with none of `./~`."""
     return model.startswith((".", "/", "~")) or model.count("/") > 1
 
 

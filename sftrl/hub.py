@@ -4,8 +4,8 @@
     python -m sftrl.hub pull quick name/sftrl-quick
 
 `push` adds `runs/<study>` and `figures/<study>` to a data set repository, which it makes if need be, private unless
-`--public`. Manifests go last, so that what a broken push has left is not taken for finished jobs; pushed again, files
-that are there already are not sent again. `pull` puts them back where the study's own jobs look for them.
+`--public`. Manifests are uploaded last, so that an interrupted push leaves no job that looks finished; the next push
+skips files that are there already. `pull` restores them where the study's jobs look for them.
 """
 
 import argparse

@@ -8,7 +8,7 @@ from sftrl.errors import InputError
 
 
 def the_one(pattern: str) -> str:
-    """Return the one folder that a pattern matches, for a path of which a part is not known by heart.
+    """Return the one folder that a pattern matches, for a path of which only a part is known.
 
     Raises:
         InputError: nothing matches, or several do.

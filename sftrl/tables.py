@@ -1,4 +1,4 @@
-"""What rooms meet by: the columns of the small tables, the two phases, and every predictor with what is known of it.
+"""Shared definitions: the columns of the small tables, the two phases, and the table of predictors.
 
 `results.csv` holds one row per (family, run, rl_seed, phase, benchmark), `predictors.csv` one per (family, run).
 """

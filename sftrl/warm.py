@@ -1,4 +1,4 @@
-"""Kernels that start warm: forked from a process that has imported what every notebook needs.
+"""Prewarmed kernels: forked from a process that has imported what every notebook needs.
 
     warm.start(threads=1)          # in the process that starts papermill; ends with it
     papermill -k sftrl-warm ...

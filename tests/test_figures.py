@@ -12,7 +12,7 @@ from PIL import Image
 from simulated import KS, curves, study
 
 from sftrl.errors import InputError
-from sftrl.figures import bars, decision, k_sweep, passk_curves, redraw, rl_curves, save, scatter, strength
+from sftrl.figures import bars, decision, k_sweep, one_run, passk_curves, redraw, rl_curves, save, scatter, strength
 from sftrl.figures.curves import crossing_k
 from sftrl.figures.style import BEST_RED, RL_BLUE, SAME, looks_like
 from sftrl.files import write_table
@@ -177,6 +177,18 @@ def test_rl_steps_are_whole_numbers_and_seeds_differ():
     assert all(float(t).is_integer() for t in figure.axes[0].get_xticks())
     first, second = (line for line in figure.axes[0].lines[:2])
     assert first.get_alpha() != second.get_alpha()
+
+
+@pytest.mark.parametrize("steps", [3, 200])
+def test_one_run_has_a_panel_for_each_quantity_that_was_logged(steps):
+    step = np.arange(1, steps + 1)
+    log = pd.DataFrame(
+        {"step": step, "reward": 0.5, "entropy": 1 / step, "mean_length": 40.0 + step, "grad_norm": np.nan}
+    )
+    figure = one_run(pd.DataFrame(log))
+    shown = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
+    assert shown == ["mean reward", "entropy, nats/token", "response length, tokens"]
+    assert cut_off(figure) == []
 
 
 def test_decision_shows_chances_and_who_cannot_be_told_apart():

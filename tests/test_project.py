@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A module imports only from floors below its own, or from its own package.
 FLOORS = [
     {"errors", "recipes", "warm"},
-    {"files", "tables", "steps"},
+    {"files", "progress", "tables", "steps"},
     {"chat"},
     {"passk", "verify", "loss", "procedural", "models", "plan"},
     {"problems", "curate", "generations"},

@@ -31,7 +31,7 @@ def test_every_fault_is_named(tmp_path):
     source = {"path": str(rows), "benchmark": "mine", "columns": {"problem": "problem", "answer": "answer"}}
     with pytest.raises(InputError) as error:
         preflight(study(runs=[{"name": "mine", "model": "runs/no/such/model"}], data__rl=[source]))
-    assert "mine.model: runs/no/such/model is no folder" in str(error.value)
+    assert "mine.model: there is no folder runs/no/such/model" in str(error.value)
     assert "rl.jsonl" in str(error.value)
     with pytest.raises(InputError, match=r"prompt and evaluation.max_tokens: 32 of 32 are longer"):
         preflight(study(evaluation__max_tokens=600))

@@ -1,4 +1,4 @@
-"""From whatever was collected to what is trained on: clean, deduplicate, decontaminate, split, select.
+"""From collected data to training data: clean, deduplicate, decontaminate, split, select.
 
     examples, dropped = clean(examples, count_tokens=token_counter(tokenizer), max_tokens=8192)
     examples, repeats = deduplicate(examples)
@@ -6,9 +6,9 @@
     training, held_out = split(examples, held_out=500, seed=0)
     chosen = select(training, 10_000, "longest", seed=0)  # or tokens=20_000_000
 
-Tables in, tables out, and beside each what was dropped and why. Rows keep their order. Held-out examples are split off
-before anything is selected, so that every run of a study is judged on the same ones. Nothing depends on the order of a
-set or on Python's hash seed, and everything is linear in the number of rows (sorting aside).
+Functions take and return tables, with a table of what was dropped and why. Rows keep their order. Held-out examples are
+split off before selection, so that every run of a study is evaluated on the same ones. Nothing depends on the order of
+a set or on Python's hash seed, and everything is linear in the number of rows (sorting aside).
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ def clean(
     verified: bool = False,
     workers: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop SFT examples that teach nothing, or teach a wrong habit.
+    """Drop useless or harmful SFT examples.
 
     In this order, each row under the first reason that holds: an empty prompt or response; a response that was cut off
     (it opens `<think>` and never closes it); a response without a final answer; a final answer that is not the gold
@@ -108,7 +108,7 @@ def _report(step: str, reason: pd.Series) -> pd.DataFrame:
 
 
 def drop_unreadable(problems: pd.DataFrame, *, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop the problems whose gold answer `sftrl.verify` cannot read: no response to them could earn a reward.
+    """Drop the problems whose gold answer `sftrl.verify` cannot parse: no response to them could be rewarded.
 
     For RL sets of tens of thousands, where one such row should not end a job. A benchmark is scored as published.
 

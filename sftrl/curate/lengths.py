@@ -1,4 +1,4 @@
-"""How long examples and prompts are in tokens, counted as training and sampling see them."""
+"""Lengths of examples and prompts in tokens, as in training and sampling."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ def example_lengths(tokenizer, examples: pd.DataFrame) -> pd.Series:
 
 
 def check_lengths(lengths: pd.Series, limit: int, ids: pd.Series, what: str, key: str) -> None:
-    """Refuse what is too long, with its number, before any of it is computed on.
+    """Raise an error that counts the rows that are too long.
 
     Args:
         lengths: tokens of each row.

@@ -27,7 +27,7 @@ PAIR_COLUMNS = ["training_id", "benchmark", "problem_id", "rule", "share"]
 
 
 def overlaps(training: pd.DataFrame, problems: pd.DataFrame, *, n: int = 8, share: float = 0.5) -> pd.DataFrame:
-    """Name every pair of a training row and a benchmark problem that overlap.
+    """List every overlapping pair of a training row and a benchmark problem.
 
     Args:
         training: SFT examples (their `prompt` is compared) or RL problems (their `problem`).
@@ -121,7 +121,7 @@ def _as_problems(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def text_column(table: pd.DataFrame) -> str:
-    """Return the column that holds what is asked: `prompt` of SFT examples, `problem` of problems."""
+    """Return the column that holds the question: `prompt` of SFT examples, `problem` of problems."""
     for column in ("prompt", "problem"):
         if column in table.columns:
             return column

@@ -34,7 +34,7 @@ def select(
             `count_tokens`. `random` needs neither for a number of examples.
 
     Raises:
-        InputError: fewer than n examples or tokens are there, both or neither are asked for, or `how` is none of these.
+        InputError: fewer than n examples or tokens are there, both or neither are requested, or `how` is none of these.
     """
     if how not in SELECTIONS:
         raise InputError(f"selection {how!r} is not one of {', '.join(SELECTIONS)}")
@@ -51,7 +51,7 @@ def select(
         raise InputError(f"cannot select {tokens:,} tokens ({how}): there are {drawn['length'].sum():,}")
 
     def take(order: np.ndarray, half: int | None = None) -> np.ndarray:
-        """Return the beginning of an order: n or the tokens that are asked for, or one of two halves of it."""
+        """Return a prefix of an order: n or the requested tokens, or one of two halves of it."""
         if n is not None:
             return order[: n if half is None else (n + 1 - half) // 2]
         budget = tokens if half is None else tokens // 2

@@ -1,7 +1,7 @@
-r"""When two problems read the same: text reduced to its tokens, and a hash of it that never changes.
+r"""When two problems are the same text: normalisation to tokens, and a stable hash.
 
-Layout does not count: case, spaces, punctuation, `$` and `\left`, `\dfrac` for `\frac`, braces that group. Mathematics
-does: numbers, operators, brackets and names stay, so `x+3` and `x-3` differ.
+Layout is ignored: case, spaces, punctuation, `$` and `\left`, `\dfrac` for `\frac`, braces that group. Mathematics
+is not: numbers, operators, brackets and names stay, so `x+3` and `x-3` differ.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Scores before and after RL, run by run: the filled bar is what SFT gave, the outlined bar what RL made of it."""
+"""Scores before and after RL by run: a filled bar after SFT, an outlined bar after RL."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ WIDE = 5  # times the smallest loss, beyond which they need a logarithmic axis
 def bars(
     results: pd.DataFrame, predictors: pd.DataFrame | None = None, *, benchmark: str = "average", loss: bool = False
 ) -> Figure:
-    """Draw Pass@1 after SFT and after RL with 95 % intervals, one panel a family, optionally beside the loss.
+    """Draw Pass@1 after SFT and after RL with 95 % intervals, one panel per family, optionally beside the loss.
 
     Args:
         results: rows of `results.csv`. Intervals (`pass@1_low`, `pass@1_high`) are drawn where they are given: they

@@ -1,4 +1,4 @@
-"""Curves: Pass@k before and after RL, and training as it went, one small panel a run."""
+"""Curves: Pass@k before and after RL, and training logs, one small panel per run or quantity."""
 
 import numpy as np
 import pandas as pd
@@ -83,7 +83,7 @@ def crossing_k(ks: list[int], before: np.ndarray, after: np.ndarray) -> float | 
 
 @styled
 def rl_curves(curves: pd.DataFrame) -> Figure:
-    """Draw RL as it went: reward, truncated share and share of groups without signal, a line a seed, the first darkest.
+    """Draw RL training: reward, shares of truncated responses and of groups without signal; the first seed is darkest.
 
     Args:
         curves: rows of `rl_curves.csv`: `family, run, rl_seed, step, reward` and whichever of `clipped_ratio` and
@@ -120,7 +120,7 @@ SHARES = (
 
 @styled
 def sft_curves(curves: pd.DataFrame) -> Figure:
-    """Draw the SFT loss over epochs, one panel a run. `curves` holds rows of `sft_curves.csv`."""
+    """Draw the SFT loss over epochs, one panel per run. `curves` holds rows of `sft_curves.csv`."""
     need(curves, ["family", "run", "epoch", "loss"], "sft_curves")
     runs = ordered(curves)
     figure, panels = grid(len(runs), columns=COLUMNS, width=1.75, height=1.6, sharey=True)
@@ -129,7 +129,7 @@ def sft_curves(curves: pd.DataFrame) -> Figure:
         axes.plot(part["epoch"], part["loss"], color=LOSS_PINK, lw=0.5, alpha=0.5)
         axes.plot(part["epoch"], smooth(part["loss"]), color=LOSS_PINK, lw=1.3)
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
-    panels[0].set_ylim(0, 1.08 * curves["loss"].max())
+    panels[0].set_ylim(0, max(panels[0].get_ylim()[1], 1.03 * curves["loss"].max()))  # flat curves have no margin
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("loss, nats/token", fontsize=9)
     return figure
@@ -150,7 +150,7 @@ QUANTITIES = {  # of a training's log, in the order of its panels
 
 @styled
 def one_run(log: pd.DataFrame) -> Figure:
-    """Draw one training as it went, a panel for each quantity of `QUANTITIES` that its log holds, over steps."""
+    """Draw the log of one training over steps, one panel for each quantity of `QUANTITIES` in it."""
     need(log, ["step"], "log")
     shown = [name for name in QUANTITIES if name in log and log[name].notna().any()]
     figure, panels = grid(len(shown), columns=4, width=2.1, height=1.6, sharex=True)

@@ -1,4 +1,4 @@
-"""Which checkpoint to take, as a picture: what is foretold of each, how sure that is, and who cannot be told apart."""
+"""The decision as a figure: the prediction for each checkpoint, its uncertainty, and which are indistinguishable."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,9 +13,9 @@ ROW = 0.27  # inches a run
 
 @styled
 def decision(table: pd.DataFrame) -> Figure:
-    """Draw a decision, a row of panels a family, its runs from the best down.
+    """Draw a decision, one row of panels per family, its runs from best to worst.
 
-    With calibration runs: the foretold score after RL with its 95 % interval, chance to be best and expected regret
+    With calibration runs: the predicted score after RL with its 95 % interval, chance to be best and expected regret
     beside it, and, in a replay, what RL made of the run. Without: what each metric says, with its interval.
 
     Args:

@@ -1,4 +1,4 @@
-"""One page for a reader in a hurry: what happened, which predictor saw it coming, and what choosing by it costs."""
+"""A one-page summary: the scores, which metric predicts them, and the cost of choosing by it."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,8 @@ def summary(
     second.set_xlabel("k of Pass@k after SFT")
     second.set_ylabel("Spearman with post-RL")
     second.set_title("b  Which k tells?")
-    second.legend(handles=k_sweep_handles(rows, ceiling[ceiling["pool"] == pool]), loc="lower left")
+    look = {"loc": "lower left", "frameon": True, "framealpha": 0.9, "edgecolor": "none"}  # legible on the band
+    second.legend(handles=k_sweep_handles(rows, ceiling[ceiling["pool"] == pool]), **look)
     shown = rows[rows["predictor"].isin(names) & rows["r2"].notna()]
     draw_strength(third, shown, ceiling, "r2")
     third.set_xlabel("r² with post-RL (diamond: leave-one-out, arrow: below 0)")

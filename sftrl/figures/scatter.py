@@ -1,4 +1,4 @@
-"""Predictors against what came of the runs: the points and their line. The line is `predict`'s; here it is drawn."""
+"""Predictors against the outcome of the runs: points and fitted line. The fit is `predict`'s; here it is drawn."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ NAMES = {"post_rl": "Pass@1 after RL, %", "gain": "gain by RL, points"}
 def scatter(
     runs: pd.DataFrame, judged: pd.DataFrame, predictors: list[str] | None = None, *, pool: str | None = None
 ) -> Figure:
-    """Draw predicted against measured: a panel a predictor, with the fit, its 95 % band, r², Spearman and n.
+    """Draw predicted against measured, one panel per predictor, with the fit, its 95 % band, r², Spearman and n.
 
     Args:
         runs: the frame that was judged (of that pool). `post_rl_sd` and `n_seeds` give the points their error bars.

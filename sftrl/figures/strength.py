@@ -1,4 +1,4 @@
-"""How good each predictor is: over k, side by side, and in what choosing by it costs."""
+"""How good each predictor is: over k, side by side, and in the regret of choosing by it."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ ROWS = 5  # pools that a page holds
 
 @styled
 def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools: list[str] | None = None) -> Figure:
-    """Draw how Pass@k's r² and Spearman correlation with the RL result depend on k, a row of panels a pool.
+    """Draw how Pass@k's r² and Spearman correlation with the RL result depend on k, one row of panels per pool.
 
     Bands are 95 % intervals over runs, hollow points forecasts beyond the samples. The grey line and band are the noise
     ceiling; the dashed line is the generalization loss, for comparison (its Spearman correlation with the sign

@@ -1,7 +1,7 @@
-"""One look for every figure, and one way to save it: a picture that looks the same is left as it is, on any machine.
+"""One style for every figure, and one way to save it: a picture that looks the same is not overwritten.
 
-Colours are seaborn's colour-blind palette; what a colour says is also said by a shape, a dash or an outline, so that
-the figures survive a grey printer. Figures are made without pyplot: nothing stays open and nothing is shown twice.
+Colours are seaborn's colour-blind palette, and each is paired with a shape, a dash or an outline, so that figures work
+in greyscale. Figures are made without pyplot: nothing stays open and nothing is shown twice.
 """
 
 import functools
@@ -56,7 +56,7 @@ NO_DATES = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run a drawing function in the house style, whatever style the caller has set."""
+    """Run a drawing function in this package's style, whatever style the caller has set."""
 
     @functools.wraps(draw)
     def inner(*args, **kwargs) -> Figure:
@@ -72,7 +72,7 @@ SAME = 24  # of 255: a pixel that differs by less was rounded otherwise by anoth
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
-    """Write `folder/name.png` and `folder/name.pdf`, each whole, unless the picture there looks the same already."""
+    """Write `folder/name.png` and `folder/name.pdf`, atomically, unless the existing picture looks the same."""
     paths = [Path(folder) / f"{name}{ending}" for ending in NO_DATES]
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -118,7 +118,7 @@ def grid(count: int, *, columns: int, width: float, height: float, **kwargs) -> 
 
 
 def units(predictor_name: str) -> tuple[float, str]:
-    """Return what to multiply a predictor by for the eye, and its unit as a label's ending."""
+    """Return the display scale of a predictor, and its unit as a suffix for labels."""
     known = predictor(predictor_name)
     unit = known.unit if known else ""
     return (100.0 if unit == "%" else 1.0), (f", {unit}" if unit else "")

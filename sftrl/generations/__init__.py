@@ -1,12 +1,12 @@
-"""The store of sampled responses: what a checkpoint answered, kept so that nothing is ever sampled twice.
+"""The store of sampled responses, so that nothing is sampled twice.
 
-A store is a folder. `samples/<shard>/*.parquet` are its parts: whole files of finished rows, only ever added, each
-named by the hash of its bytes. `store.json` says what was sampled from what; another model, template, prompt or
-sampling parameter is refused by name. `grades/<verifier>/` holds a grade beside every sample and can be made anew
-without sampling. Any Parquet reader reads it as it is: `SELECT * FROM 'store/samples/*/*.parquet'`.
+A store is a folder. `samples/<shard>/*.parquet` are its parts: immutable files of finished rows, each named by the hash
+of its bytes. `store.json` records what was sampled; another model, template, prompt or sampling parameter is an error
+that names it. `grades/<verifier>/` holds a grade for every sample and can be redone without sampling. Any Parquet
+reader can query it: `SELECT * FROM 'store/samples/*/*.parquet'`.
 
-`Store` is the folder, `grade` the second pass over it, and `summarise` the counts that Pass@k is computed from.
-`import_samples` makes a store of what another harness has sampled.
+`Store` is the folder, `grade` grades it, and `summarise` counts for Pass@k. `import_samples` makes a store from another
+harness's samples.
 """
 
 from sftrl.generations.grades import Grader, grade

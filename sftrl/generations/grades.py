@@ -1,9 +1,10 @@
-"""The second pass: a grade beside every sample, made anew when the verifier or a gold answer changes, never sampled.
+"""The second pass: a grade for every sample, redone when the verifier or a gold answer changes, without resampling.
 
 `grades/<verifier version>/<shard>/<part>-<hash>.parquet` holds one row for each row of the part of that name. A part
-that was sampled anew has another name, and so is graded anew; so is one with a problem whose gold is now another.
+that was sampled again has another name, and so is graded again; so is one with a problem whose gold has changed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from sftrl.errors import InputError
 from sftrl.files import hash_value
 from sftrl.generations.parts import is_whole, read_part, write_part
 from sftrl.generations.store import Problem, Store
+from sftrl.progress import Progress
 from sftrl.verify import VERIFIER_VERSION, Verdict, verify_many
 
 SCHEMA = pa.schema(
@@ -130,7 +132,7 @@ class Grader:
                 )
 
     def read(self, part: Path) -> pd.DataFrame | None:
-        """Return the grades of a part, row by row its own, or None if it has none that still hold.
+        """Return the grades of a part, row by row its own, or None if it has no valid ones.
 
         Problems that this grader does not know are left as they are graded.
         """
@@ -143,7 +145,7 @@ class Grader:
         return None
 
     def grade_part(self, part: Path) -> None:
-        """Grade a part, unless that is done.
+        """Grade a part, unless it is graded.
 
         Raises:
             InputError: the part is damaged, or holds a problem whose gold is not known.
@@ -171,12 +173,23 @@ class Grader:
         return part.parent.parent.parent / "grades" / VERIFIER_VERSION / part.parent.name
 
 
-def grade(folder: str | Path, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0) -> None:
+def grade(
+    folder: str | Path,
+    problems: pd.DataFrame,
+    *,
+    workers: int = 1,
+    timeout: float = 5.0,
+    progress: Callable[[str], None] | None = print,
+) -> None:
     """Grade every sample of a store that this version of the verifier has not graded with these golds.
+
+    `progress` takes a line every half minute; None for silence.
 
     Raises:
         InputError: as `Grader` and `Grader.grade_part`.
     """
-    grader = Grader(problems, workers=workers, timeout=timeout)
-    for part in Store(folder).parts():
+    grader, parts = Grader(problems, workers=workers, timeout=timeout), list(Store(folder).parts())
+    said = Progress(len(parts), "parts graded", progress)
+    for done, part in enumerate(parts, start=1):
         grader.grade_part(part)
+        said.at(done)

@@ -1,4 +1,4 @@
-"""What other harnesses write, read row by row: lm-evaluation-harness, lighteval, Inspect, and plain JSON lines.
+"""Files of other harnesses, read row by row: lm-evaluation-harness, lighteval, Inspect, and plain JSON lines.
 
 Several golds of one problem are alternatives, any of which is right: so lm-evaluation-harness scores a list of targets,
 lighteval a list of golds and Inspect's `match` a list of targets. (A set of answers that must all be given is one gold,
@@ -24,7 +24,7 @@ CountTokens = Callable[[str], int] | None
 
 
 class Sampled(NamedTuple):
-    """One response: `n_tokens` and `cut` (whether it was cut off) are None where the file does not tell."""
+    """One response: `n_tokens` and `cut` (whether it was cut off) are None if the file does not record them."""
 
     benchmark: str
     problem_id: str
@@ -148,7 +148,7 @@ READERS = {"lm_eval": lm_eval, "lighteval": lighteval, "inspect": inspect, "json
 
 
 def format_of(path: Path) -> str:
-    """Tell a file's format by its name."""
+    """Recognize a file's format by its name."""
     if re.fullmatch(r"samples_.+\.jsonl", path.name):
         return "lm_eval"
     if re.fullmatch(r"details_.+\.parquet", path.name):

@@ -1,10 +1,10 @@
-"""Samples that another harness has drawn become a store, to be graded, counted and ranked like any other.
+"""Samples drawn by another harness become a store, to be graded, counted and ranked like any other.
 
     problems = import_samples("runs/mine/a", ["samples_gsm8k_2025-06-01T10-20-30.123456.jsonl"])
     grade("runs/mine/a", problems)
 
-What a file does not tell (seeds; often token counts and why a response ended) is null in the store, and the rates that
-need it are NaN. Files are read twice, once to check them and once to store them, a row at a time.
+What a file does not record (seeds; often token counts and why a response ended) is null in the store, and the rates
+that need it are NaN. Files are read twice, once to check them and once to store them, a row at a time.
 """
 
 import itertools
@@ -100,7 +100,7 @@ def _formats(files: Sequence[str | Path], format: str | None) -> dict[Path, str]
 
 
 def require_same_problems(problems: dict[str, pd.DataFrame]) -> None:
-    """Refuse runs that were sampled on different problems: their scores do not compare.
+    """Raise an error for runs that were sampled on different problems: their scores are not comparable.
 
     Args:
         problems: by run, what `read_problems` or `import_samples` returned.

@@ -1,4 +1,4 @@
-"""Parts: small Parquet files named by the hash of their bytes, so that a damaged one betrays itself."""
+"""Parts: small Parquet files named by the hash of their bytes, so that corruption is detected."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from sftrl.files import whole_file
 
 
 def write_part(folder: Path, stem: str, table: pd.DataFrame, schema: pa.Schema) -> Path:
-    """Write `<stem>-<hash>.parquet` with the schema's own metadata, whole or not at all, and return its path.
+    """Write `<stem>-<hash>.parquet` with the schema's own metadata, atomically, and return its path.
 
     Parquet, because it is an eighth of the size of JSONL, is read by column (counting needs no responses), and opens
     in pandas, DuckDB and Polars as it is. Its own checksums do not cover its footer; a hash of the file does.
@@ -30,7 +30,7 @@ def write_part(folder: Path, stem: str, table: pd.DataFrame, schema: pa.Schema) 
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether the file's bytes still hash to its name."""
+    """Return whether the file's bytes match the hash in its name."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16] == path.stem[-16:]
 

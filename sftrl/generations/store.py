@@ -1,8 +1,8 @@
 """`Store`: open a folder of samples for one key and one shard, ask what is missing, append what was sampled.
 
-A killed process leaves whole parts and at most one hidden temporary file. A part that was truncated or changed later
-is found by its hash when the store is next opened, set aside as `*.damaged`, and its rows alone are missing again.
-Of the rows already there, an open store keeps one bit each in memory.
+A killed process leaves complete parts and at most one hidden temporary file. A part that was truncated or changed later
+is detected by its hash when the store is next opened, renamed to `*.damaged`, and only its rows are missing again. An
+open store keeps one bit per row in memory.
 """
 
 import contextlib

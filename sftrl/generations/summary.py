@@ -1,4 +1,4 @@
-"""`summarise`: the counts that Pass@k and majority vote are computed from, and the rates that stand beside a score."""
+"""`summarise`: the counts for Pass@k and majority vote, and the rates reported beside a score."""
 
 import warnings
 from collections import Counter
@@ -24,7 +24,7 @@ class Summary:
 
     Attributes:
         benchmarks: one row a benchmark: `benchmark, problems, samples` (the smallest n of its problems), `partial`
-            (whether that is less than was asked for), `truncated, empty, unparseable, timed_out, mean_tokens`.
+            (whether that is less than requested), `truncated, empty, unparseable, timed_out, mean_tokens`.
         problems: one row a problem, in the given order: `benchmark, problem_id, n, c, truncated, empty, unparseable,
             timed_out` (all counts) and `mean_tokens`.
         answers: one row a distinct answer of a problem, most frequent first: `benchmark, problem_id, answer, correct,

@@ -10,7 +10,7 @@ model's. `logits.py` says how the logits are had without holding them whole.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from sftrl.chat import encode_example
 from sftrl.errors import InputError
 from sftrl.loss.logits import CHUNK_LOGITS, TOKEN_BUDGET, Example, batches, borders, evaluating, pad, place, reader
+from sftrl.progress import Progress
 
 __all__ = ["CHUNK_LOGITS", "TOKEN_BUDGET", "ResponseLoss", "response_loss"]
 
@@ -57,7 +58,7 @@ class ResponseLoss:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits to write a byte of response text, its EOS paid for too: comparable between tokenizers."""
+        """Bits per byte of response text, including the loss of EOS: comparable between tokenizers."""
         return self.nll_sum / math.log(2) / self.n_bytes
 
 
@@ -70,6 +71,7 @@ def response_loss(
     max_length: int | None = None,
     too_long: Literal["error", "skip"] = "error",
     reference=None,
+    progress: Callable[[str], None] | None = None,
 ) -> ResponseLoss:
     """Measure a causal language model's loss on the responses of examples.
 
@@ -83,6 +85,7 @@ def response_loss(
         max_length: the most tokens of an example, if fewer than the model's context.
         too_long: what to do with an example beyond that: raise, or leave it out and list it in `skipped`.
         reference: another model that reads the same tokens, to take the KL divergence from.
+        progress: takes a line every half minute; None for silence.
 
     Raises:
         InputError: no example left; one without a field, without response, too long, with half a surrogate pair or with
@@ -98,10 +101,12 @@ def response_loss(
         raise InputError(f"reference: its vocabulary has {sizes[1]} tokens, and the model's {sizes[0]}")
     token_budget, chunk = token_budget or TOKEN_BUDGET[place(model)], CHUNK_LOGITS[place(model)] // sizes[0]
     encoded, skipped = _encode(model, tokenizer, examples, max_length, too_long)
+    lengths = [len(example.ids) for example in encoded]
+    said, done = Progress(sum(lengths), "tokens", progress), 0
     totals = np.zeros((len(encoded), 2 + len(models)))  # nll, entropy, right tokens and, from a reference, kl, summed
     with evaluating(*models), torch.inference_mode():
         read = [reader(one, chunk) for one in models]
-        for batch in batches([len(example.ids) for example in encoded], token_budget):
+        for batch in batches(lengths, token_budget):
             ids, rows, columns = pad([encoded[i] for i in batch], tokenizer.eos_token_id)
             targets = ids[rows, columns].to(model.device).split(max(1, chunk))
             logits = zip(*(one(ids, rows, columns) for one in read), strict=True)
@@ -111,11 +116,13 @@ def response_loss(
                 totals[owner] = part.sum(axis=0)
                 if not np.isfinite(totals[owner, 0]):
                     raise InputError(f"example {encoded[owner].name}: the model's loss on it is {totals[owner, 0]}")
+            done += sum(lengths[i] for i in batch)
+            said.at(done)
     return _collect(encoded, totals, skipped)
 
 
 def _encode(model, tokenizer, examples, max_length, too_long) -> tuple[list[Example], tuple[str, ...]]:
-    """Encode every example before the model runs, so that a slip costs nothing."""
+    """Encode every example before the model runs, so that invalid input costs nothing."""
     if too_long not in ("error", "skip"):
         raise InputError(f'too_long = {too_long!r}: an example too long is an "error", or "skip" leaves it out')
     rows = examples.to_dict("records") if isinstance(examples, pd.DataFrame) else list(examples)

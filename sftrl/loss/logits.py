@@ -1,4 +1,4 @@
-"""The logits of response tokens alone, a chunk at a time: whole ones never stand in memory.
+"""The logits of response tokens only, in chunks: full logits are never in memory.
 
 The model's body gives hidden states; its head turns those of response tokens into logits, in float32. Some models scale
 or cap their logits after the head. That is found by looking, not by name: a probe puts known numbers in the place of

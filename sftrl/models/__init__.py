@@ -5,8 +5,7 @@
     model = load_model(checkpoint)
     stop_ids(checkpoint, tokenizer)
 
-What ends a response, which template a prompt goes through and in which precision the weights are is settled here, once
-for all users of a checkpoint.
+Stop tokens, chat template and the precision of the weights are resolved here, once for all users of a checkpoint.
 """
 
 from sftrl.models.distance import weight_distance

@@ -1,6 +1,6 @@
-"""Load a checkpoint: its tokenizer with template and ends settled, its weights in the one precision, adapters merged.
+"""Load a checkpoint: its tokenizer with template and stop tokens, its weights in one precision, adapters merged.
 
-What ends a response is settled by rules, the same for every user of the checkpoint:
+Special tokens follow these rules, the same for every user of the checkpoint:
 
 * EOS, which training appends to a response: `eos` of the recipe; or the token with which the chat template ends an
   assistant's turn; or the tokenizer's own.
@@ -8,7 +8,7 @@ What ends a response is settled by rules, the same for every user of the checkpo
   `generation_config.json` list, and `stop` of the recipe. A base model under a ChatML template so stops at `<|im_end|>`
   and at `<|endoftext|>`.
 * BOS: whatever the template writes; without a template, what the tokenizer puts before a text by itself.
-* Padding: the tokenizer's own token, or EOS. Nothing here tells padding by its id.
+* Padding: the tokenizer's own token, or EOS. Padding is never recognized by its id.
 """
 
 import re
@@ -35,7 +35,7 @@ DATE = {"%d %b %Y": "26 Jul 2024", "%Y-%m-%d": "2024-07-26", "%d %B %Y": "26 Jul
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint: left padding, the template with a fixed date, EOS and padding settled.
+    """Load the tokenizer of a checkpoint: left padding, the template with a fixed date, EOS and padding tokens set.
 
     Raises:
         InputError: no tokenizer there; no template, and none given; a template that cannot be read, or that prints the

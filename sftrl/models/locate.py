@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are, and what they say before any weight is loaded: its architecture, precision, context.
+"""A checkpoint's files, and what they say before any weight is loaded: architecture, precision, context.
 
 A PEFT adapter is a checkpoint too: its weights are its base's, and `adapter_config.json` beside it says which that is.
 """

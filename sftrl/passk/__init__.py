@@ -1,8 +1,8 @@
-"""Pass@k from counts of right samples: the unbiased estimate, its uncertainty, and what else the same counts tell.
+"""Pass@k from counts of correct samples: the unbiased estimate, its uncertainty, and related estimates.
 
 values = pass_at_k(n, c, [1, 4, 16])               # each problem: (problems, 3)
 score = pass_at_k_interval(n, c, 16)               # their mean: score.estimate, score.low, score.high
-forecast = extrapolate_pass_at_k(n, c, 256)        # from 16 samples a problem or more
+forecast = extrapolate_pass_at_k(n, c, 256)        # from 16 samples per problem or more
 average = average_intervals([pass_at_k_interval(n, c, 16) for n, c in benchmarks])
 """
 

@@ -58,10 +58,10 @@ def pass_at_k_interval(
     Args:
         n, c, k: as in `pass_at_k`.
         level: the chance that such intervals hold the truth.
-        over: what would be drawn anew: "samples", "problems" or "both".
+        over: what would be resampled: "samples", "problems" or "both".
 
     Raises:
-        InputError: as `pass_at_k`; fewer than two problems where the spread over problems is asked for; or
+        InputError: as `pass_at_k`; fewer than two problems where the spread over problems is requested; or
             over="problems" where all responses are wrong, or all right, so that nothing is told of the problems alone.
     """
     check_kind(level, over)

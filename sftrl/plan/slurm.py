@@ -82,12 +82,12 @@ def check(requests: Iterable[Request], known: list[Partition]) -> None:
             )
         if request.minutes > partition.minutes:
             raise InputError(
-                f"{key}.minutes: {request.minutes} asked for, and partition {partition.name!r} allows "
+                f"{key}.minutes: {request.minutes} requested, and partition {partition.name!r} allows "
                 f"{partition.minutes:.0f}"
             )
         if request.memory_mb > partition.memory_mb:
             raise InputError(
-                f"{key}.memory_gb: {request.memory_mb / 1000:.0f} asked for, and a node of {partition.name!r} has "
+                f"{key}.memory_gb: {request.memory_mb / 1000:.0f} requested, and a node of {partition.name!r} has "
                 f"{partition.memory_mb / 1000:.0f}"
             )
 

@@ -20,7 +20,7 @@ SEQUENCES = 256  # that vLLM runs at once (its default on 80 GB and less)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one job costs on the GPUs, or the core, that it was asked for.
+    """What one job costs on the GPUs, or the core, that were requested.
 
     Attributes:
         tokens: trained on or sampled, the unit of its progress.

@@ -108,7 +108,7 @@ def _measured(score: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str,
 
 
 def _without_each(sample: Sample) -> dict[str, np.ndarray]:
-    """The correlations with each run left out in turn, (n,) each; several features are fitted anew each time."""
+    """The correlations with each run left out in turn, (n,) each; several features are refitted each time."""
     if sample.x.shape[1] > 1:
         found = [_correlations(without(sample, i)) for i in range(len(sample.y))]
         return {kind: np.array([one[kind] for one in found]) for kind in found[0]}

@@ -18,7 +18,7 @@ class Fit(NamedTuple):
 
     Attributes:
         points: `family, run, x, y`, and `error`, the standard error of `y` over RL seeds (0 where there is one).
-        lines: `family, x, y, low, high` at evenly spaced x, the band at the level asked for.
+        lines: `family, x, y, low, high` at evenly spaced x, the band at the requested level.
     """
 
     points: pd.DataFrame

@@ -1,7 +1,7 @@
-"""A key-value cache with room for the whole response from the start.
+"""A preallocated key-value cache.
 
 `DynamicCache` copies all keys and values for every token; where the model is small, that is most of the time. Here a
-step writes its own token only, and rows that leave the batch make the rest move up in place.
+step writes only its own token, and rows that leave the batch make the rest move up in place.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Before anything is loaded: names of what is sampled, a checkpoint's content and prompts, and the prompts' ids."""
+"""Before loading: hashes of a checkpoint and of prompts, and the prompts' token ids."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """The `transformers` engine: our own loop over the model's forward pass with a key-value cache.
 
-`generate` draws from one random stream a batch, reads a prompt once for every sample of it, and works on finished rows
-until the last one ends. Here each sample has its own stream, a prompt is read once a batch, and finished rows leave.
-Batches are cut from the list of what is missing in a fixed order, so a resumed run forms the same batches and, as
+`generate` draws from one random stream per batch, prefills a prompt once per sample, and computes finished rows until
+the last one ends. Here each sample has its own stream, a prompt is prefilled once per batch, and finished rows leave.
+Batches are formed from the missing samples in a fixed order, so a resumed run forms the same batches and, as
 rounding depends on a batch's shape, the same rows to the last bit.
 """
 

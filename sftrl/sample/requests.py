@@ -1,4 +1,4 @@
-"""What is asked of an engine and what it gives back, and the random numbers that make a sample its own."""
+"""Requests to an engine, its responses, and each sample's own random numbers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
 """The vLLM engine: requests of all problems in one queue, so that its batch stays full to the end.
 
 With `seeds: sample` every sample is a request of its own with its own seed; with `seeds: shard` the engine has one
-seed, and the samples of a problem are asked for together. Either way those of one prompt follow each other, so that
-prefix caching reads the prompt once. Token ids go in and come out: text is made by the writer's thread, not between two
-steps. vLLM's rounding depends on what shares a batch, so a resumed run draws other tokens than an uninterrupted one
-would have, from the same distribution; which samples are there, and how many, is the same.
+seed, and the samples of a problem are one request. Either way those of one prompt are adjacent, so that
+prefix caching prefills the prompt once. Token ids go in and come out: text is decoded in the writer's thread, not
+between two steps. vLLM's rounding depends on what shares a batch, so a resumed run draws other tokens than an
+uninterrupted one would have, from the same distribution; which samples are there, and how many, is the same.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""`Writer`: stores and grades finished responses in a thread of its own, so that the engine need not wait for it."""
+"""`Writer`: stores and grades finished responses in a separate thread, so that the engine does not wait."""
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,8 +1,8 @@
-"""The stages of a study, a file each: its job, the pieces that its notebook calls, its rows for the tables.
+"""The stages of a study, one file each: its job, the functions its notebook calls, its rows for the tables.
 
     plan = Study.from_notebook(globals())              # in a notebook, after the parameters cell
     work = stages.sft.job(plan, "qwen3-tiny", "random-1k-8ep").begin()
-    log = stages.sft.train(...)                         # or the log of before, where the job is finished
+    log = stages.sft.train(...)                         # or the stored log, if the job is finished
     work.finish()
 
 A stage is a notebook: `base` is 00_base, `curation` 01_curate, `sft` 02_sft, `evaluation` and `held_out` 03_evaluate,

@@ -1,4 +1,4 @@
-"""What each job of a study costs: the settings of a job, read as the plain numbers that `sftrl.plan` works with."""
+"""The cost of each job of a study: its settings as the plain numbers that `sftrl.plan` takes."""
 
 import math
 import statistics

@@ -73,7 +73,7 @@ def problems(study: Study, work: Work | Job) -> pd.DataFrame:
     if wanted:
         rl = curation.read(study, "rl")
         if len(rl) < wanted:
-            raise InputError(f"evaluation.rl_problems: {wanted} asked for, and {len(rl)} are left after curation")
+            raise InputError(f"evaluation.rl_problems: {wanted} requested, and {len(rl)} are left after curation")
         table = pd.concat([table, rl.head(wanted).assign(benchmark=RL_PROBLEMS)], ignore_index=True)
     return study.prompts(table)
 

@@ -50,9 +50,8 @@ def _losses(study: Study, family: str, run: str, examples: pd.DataFrame) -> dict
     checkpoint, _ = sft.checkpoint(study, family, run)
     tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint)
     other = reference(study, family, run, model, tokenizer)
-    loss = response_loss(
-        model, tokenizer, examples, token_budget=study.params.evaluation.loss_token_budget, reference=other
-    )
+    budget = study.params.evaluation.loss_token_budget
+    loss = response_loss(model, tokenizer, examples, token_budget=budget, reference=other, progress=print)
     moved = None if other is None else weight_distance(model, other)
     del model, other
     gc.collect()

@@ -1,4 +1,4 @@
-"""A job: one run of a notebook. What it depends on names its folder, so no job ever writes over another's result.
+"""A job: one run of a notebook. Its folder is named by what it depends on, so no job overwrites another's result.
 
 The folder's last part is the job's key: a hash of its settings, its seeds and the keys of the jobs before it. Another
 setting, in a params file or in a notebook's cell, is another key and lands beside what was made before.
@@ -29,7 +29,7 @@ class Job:
         settings: all that changes its numbers, as JSON values.
         inputs: the jobs whose results it reads.
         seeds: the seeds it uses, by use.
-        keep: names in its folder from which an interrupted run goes on.
+        keep: names in its folder from which an interrupted run resumes.
     """
 
     notebook: str
@@ -97,14 +97,12 @@ class Job:
             if theirs.get(name) != ours.get(name):
                 raise InputError(
                     f"{self.folder}: made with other settings: {name} was {theirs.get(name)!r} and is "
-                    f"{ours.get(name)!r}; fresh = True makes it again"
+                    f"{ours.get(name)!r}; fresh = True reruns it"
                 )
         for job in self.inputs:
             path, then = job.folder / manifest.NAME, made["inputs"].get(str(job.folder))
             if path.is_file() and read_json(path)["id"] != then:  # its files are checked by who reads them
-                raise InputError(
-                    f"{self.folder}: made from an earlier version of {job.folder}; fresh = True makes it again"
-                )
+                raise InputError(f"{self.folder}: made from an earlier version of {job.folder}; fresh = True reruns it")
 
 
 def _told(settings: dict) -> dict:
@@ -143,7 +141,7 @@ class Work:
         self.folder, self.settings, self.seeds = job.folder, job.settings, job.seeds
         self.started, self.spent = time.time(), manifest.cpu_seconds()
         if done:
-            print(f"{self.folder}: finished before, in {done['wall_seconds']:.0f} s; fresh = True makes it again")
+            print(f"{self.folder}: finished before, in {done['wall_seconds']:.0f} s; fresh = True reruns it")
 
     def finish(self, **measured: object) -> dict:
         """Write the manifest, with what was measured beside what is always kept, and return it."""

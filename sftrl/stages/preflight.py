@@ -1,4 +1,4 @@
-"""What can be known to be wrong before any compute: checked in seconds, before the first job starts."""
+"""Checks before any compute: files, models, lengths; in seconds, before the first job starts."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ CHARACTERS = 10_000_000  # of a table's texts, at most, whose tokens are counted
 
 
 def preflight(study: Study) -> list[str]:
-    """Check a study's files and sizes; return what it consists of, a line each.
+    """Check a study's files and sizes; return what it consists of, one line per item.
 
     Raises:
-        InputError: every fault that was found, a line each.
+        InputError: every fault found, one per line.
     """
     faults: list[str] = []
     for where, fault in (("families", _models), ("data", _files), ("data", _imports), ("data", _lengths)):
@@ -55,7 +55,7 @@ def _models(study: Study) -> None:
 def _folder(model: str | None, key: str) -> None:
     """Refuse a folder that is not there; what may be a name on the hub is not looked up."""
     if model is not None and is_path(model) and not Path(model).is_dir():
-        raise InputError(f"{key}: {model} is no folder")
+        raise InputError(f"{key}: there is no folder {model}")
 
 
 def _files(study: Study) -> None:

@@ -34,7 +34,7 @@ def picture(drawn: Figure | Path):
 
 
 def texts(table: pd.DataFrame):
-    """Return a table of texts as Jupyter displays it best: to the left, line breaks kept, nothing cut."""
+    """Return a table of texts for display in Jupyter: left-aligned, with line breaks, not truncated."""
     from IPython.display import HTML
 
     shown = table.astype(object).where(table.notna(), "–")
@@ -68,7 +68,7 @@ def learned(study, family: str, run: str, examples: pd.DataFrame) -> pd.DataFram
 
 
 def graded(study, family: str, phase: str, run: str, rl_seed: int | None, problems: pd.DataFrame) -> pd.DataFrame:
-    """Return, of each benchmark, a right, a wrong and a cut-off response, as far as there are any among the first."""
+    """Return a correct, a wrong and a truncated response of each benchmark, if there are any among the first."""
     store, grader = Store(evaluation.store(study, family, phase, run, rl_seed)), Grader(problems)
     tables = []
     for part in store.parts()[:PARTS]:
@@ -87,7 +87,7 @@ def graded(study, family: str, phase: str, run: str, rl_seed: int | None, proble
 
 
 def rollouts(folder: Path) -> pd.DataFrame:
-    """Return of the first and the last step that an RL job kept a right and a wrong rollout of each prompt."""
+    """Return a correct and a wrong rollout of each prompt kept at the first and last step of an RL job."""
     kept = read_table(folder / "rollouts.parquet")
     kept = kept[kept["step"].isin([kept["step"].min(), kept["step"].max()])]
     rows = kept.groupby(["step", "prompt", "reward"], sort=False).head(1)
@@ -95,7 +95,7 @@ def rollouts(folder: Path) -> pd.DataFrame:
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a checkpoint's scores as people read them: shares in percent, each Pass@1 with its 95 % interval."""
+    """Return a checkpoint's scores for display: shares in percent, each Pass@1 with its 95 % interval."""
     ks = [c for c in table if c.startswith("pass@") and c[5:].isdigit()]
     shares = {c: c.replace("pass", "Pass") for c in ks[1:]} | {"truncated": "cut off", "unparseable": "no answer"}
     percent = {name: (100.0 * table[column]).round(1) for column, name in shares.items()}

@@ -1,4 +1,4 @@
-"""What a params file may say: a study's sections, composed of recipes. A wrong key is an error by its name."""
+"""What a params file may contain: a study's sections, composed of recipes. A wrong key is an error that names it."""
 
 import difflib
 from typing import Annotated, Any, Literal
@@ -27,7 +27,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Generated(Recipe):
-    """Generated maths in the place of a published data set: how many problems (of each benchmark) or examples."""
+    """Generated maths instead of a published data set: how many problems (of each benchmark) or examples."""
 
     procedural: Count
     steps: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None  # fewest and most, of problems

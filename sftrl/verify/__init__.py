@@ -1,11 +1,11 @@
-r"""Decide whether a response gives the gold answer: right, fast, and within bounds of time and memory.
+r"""Decide whether a response gives the gold answer: exactly, fast, and within limits of time and memory.
 
     verify(r"... so the total is \boxed{1,234}.", "1234")     # True
-    verify_many(responses, golds, answer_types="integer")     # a Verdict each, in order
+    verify_many(responses, golds, answer_types="integer")     # one Verdict each, in order
 
 The answer is found (`extract`), then compared in layers. Equal strings and exact arithmetic decide nearly all pairs in
-microseconds (`compare`); what they are not sure of goes to math-verify in a killable process (`pool`). The same pair is
-decided once. Store `VERIFIER_VERSION` with every grade: the choice of verifier moves scores by points.
+microseconds (`compare`); what they cannot decide goes to math-verify in a killable process (`pool`). Each distinct pair
+is decided once. Store `VERIFIER_VERSION` with every grade: the choice of verifier moves scores by points.
 """
 
 import math

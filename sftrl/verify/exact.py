@@ -1,6 +1,6 @@
-r"""The exact layer: what a gold answer and an answer are, by the answer type or by their looks, and whether they agree.
+r"""The exact layer: what kind of answer gold and response are, by answer type or form, and whether they agree.
 
-It gives a status where it is sure and None where it is not. Most pairs never reach the parser: equal strings, integers,
+It returns a status if it is certain and None otherwise. Most pairs never reach the parser: equal strings, integers,
 decimals and simple fractions are decided before it.
 """
 

@@ -1,4 +1,4 @@
-r"""What an answer is read as: nested tuples, the first item the kind.
+r"""Parse trees of answers: nested tuples whose first item is the kind.
 
 `num` (a Fraction), `sym` (name), `+` and `*` (terms), `/` and `^` (two), `fn` (name, arguments), `unit` (value, Unit),
 `group` (brackets, items), `matrix` (rows), `union meet minus` (two sets), `rel` (sides, signs), `list` (items, joint),
