@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import GPT2Config
 
 from sftrl.errors import InputError
 from sftrl.plan.shapes import _count_on_meta, read_config, shape
@@ -46,6 +47,21 @@ def test_a_folder_is_read(tmp_path):
     assert shape(str(tmp_path)) == shape("Qwen/Qwen3-0.6B")
     # Numbers that a token leaves in a layer's cache: keys and values of eight heads of 128.
     assert shape(str(tmp_path)).cached == 2 * 8 * 128
+
+
+def test_an_adapter_has_the_shape_of_the_model_under_it(tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(read_config("Qwen/Qwen3-0.6B")))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    assert shape(str(tmp_path)) == shape("Qwen/Qwen3-0.6B")
+
+
+def test_names_of_its_own_for_its_sizes(tmp_path):
+    GPT2Config().save_pretrained(tmp_path)
+    found = shape(str(tmp_path))
+    assert found.parameters == 124_439_808  # GPT-2's own report rounds it to 124M
+    assert (found.hidden, found.intermediate, found.layers) == (768, 3072, 12)
 
 
 def test_a_config_that_cannot_be_read_is_named(tmp_path, monkeypatch):

@@ -49,6 +49,8 @@ def shape(model: str | dict) -> Shape:
     """
     config = model if isinstance(model, dict) else read_config(model)
     name = config.get("model_type", "the config") if isinstance(model, dict) else model
+    if "hidden_size" not in config:
+        config = config | _renamed(config)
     for key in NEEDED:
         if not isinstance(config.get(key), int):
             raise InputError(f"{name}: the config has no {key!r}, which a plan needs")
@@ -64,10 +66,15 @@ def shape(model: str | dict) -> Shape:
 def read_config(model: str) -> dict:
     """Return the config of a folder or a hub name; sizes that were published are known without a network.
 
+    Of an adapter's folder it is that of the model under it.
+
     Raises:
         InputError: it cannot be read.
     """
     if Path(model).is_dir():
+        adapter = Path(model) / "adapter_config.json"
+        if adapter.is_file() and not (Path(model) / "config.json").is_file():
+            return read_config(str(read_json(adapter).get("base_model_name_or_path")))
         return read_json(Path(model) / "config.json")
     published = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text())
     if model in published:
@@ -78,6 +85,18 @@ def read_config(model: str) -> dict:
         return AutoConfig.from_pretrained(model).to_dict()
     except (OSError, ValueError) as error:
         raise InputError(f"{model}: its config cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _renamed(config: dict) -> dict:
+    """Return sizes by their usual names, of an architecture such as GPT-2 that has names of its own for them."""
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    names = CONFIG_MAPPING[kind].attribute_map if kind in CONFIG_MAPPING else {}
+    sizes = {usual: config[own] for usual, own in names.items() if own in config}
+    if "n_inner" in config and "hidden_size" in sizes:  # the inner width; null stands for four times the outer one
+        sizes["intermediate_size"] = config["n_inner"] or 4 * sizes["hidden_size"]
+    return sizes
 
 
 def _count(config: dict, attention: int, cached: int, head_dim: int, tied: bool) -> int | None:

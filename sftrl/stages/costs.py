@@ -232,7 +232,8 @@ def _before(study: Study, job: Job) -> list[Job]:
 
 def _shape(study: Study, job: Job) -> Shape:
     """Return the shape of the model that a job works on: its family's, or that of a checkpoint of one's own."""
-    given = (job.settings.get("model") or {}).get("model")
+    told = job.settings.get("model") or {}
+    given = told.get("base") or told.get("model")  # an adapter has the shape of the model under it
     family = study.params.families[job.place.parts[2]]
     if given is None and family.scratch:
         scratch = family.scratch
