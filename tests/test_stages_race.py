@@ -1,7 +1,14 @@
 """`07_choose`: segments of real trainings, told to a race, and what a study must have for one."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import yaml
 from test_study import smoke
 from tiny import tiny_folder
 
@@ -13,6 +20,7 @@ from sftrl.stages import curation, grpo, race
 from sftrl.study import Study
 from sftrl.study.params import check
 
+ROOT = Path(__file__).resolve().parent.parent
 PROBES = {"at": [0, 1, 2, 4], "problems": 5, "samples": 2}
 RL = {"steps": 4, "learning_rate": 1.0e-3, "scheduler": "constant", "prompts_per_step": 2, "group_size": 2}
 RL |= {"max_tokens": 16, "seeds": [0], "probes": PROBES}
@@ -67,6 +75,23 @@ def test_a_race_drives_real_trainings_and_the_chosen_one_goes_on(plan):
     told = {row["step"]: sum(row["counts"]) for row in contest.told if row["run"] == run}
     assert told == {step: probes[step] for step in told}
     assert str(rl.folder) in race.command(plan, "tiny", run)
+
+
+def test_the_notebook_runs_a_race(plan, tmp_path):
+    values = plan.params.model_dump(mode="json", exclude_unset=True)
+    (tmp_path / "params" / "smoke.yaml").write_text(yaml.safe_dump(values))
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path / ".ipython")}
+    words = ["notebooks/07_choose.ipynb", "out.ipynb", "-f", "params/smoke.yaml", "--no-progress-bar"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "papermill", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    said = (tmp_path / "out.ipynb").read_text()
+    assert "would take m" in said
+    assert "to RL: the best of 3 with a chance of" in said
+    assert "image/png" in said
+    assert race.job(plan, "tiny").require()["choice"]["run"] in ("m0", "m1", "m2")
 
 
 def test_every_probe_on_the_way_is_told_with_its_own_tokens():
