@@ -70,7 +70,7 @@ def build(job: dict, folder: Path) -> GrpoTrainer:
             trainer = load()
         colocated.mend_sync(trainer.vllm_generation)
     if recipe.probes:
-        problems = arrow.read_problems(place / arrow.PROBES).to_pandas()
+        problems = arrow.read_problems(place / arrow.PROBES)[:]
         trainer.add_callback(rollouts.Probing(trainer, policy, problems, recipe, place / "probes"))
     batches = config.steps_per_generation * config.num_iterations  # micro batches from one drawing of rollouts
     trainer.steps_between_saves = max(1, batches // config.gradient_accumulation_steps)

@@ -89,9 +89,10 @@ def rewarded(place: Path, steps: set[int], rows: int) -> Callable:
 class Probing(TrainerCallback):
     """Samples the policy on held-out problems at given optimizer steps; writes the counts of each under `place`."""
 
-    def __init__(self, trainer, policy: Policy, problems: pd.DataFrame, recipe: Grpo, place: Path):
-        self.trainer, self.policy, self.problems, self.place = trainer, policy, problems, place
+    def __init__(self, trainer, policy: Policy, problems: dict[str, list], recipe: Grpo, place: Path):
+        self.trainer, self.policy, self.place = trainer, policy, place
         self.at, self.samples = set(recipe.probes.at), recipe.probes.samples
+        self.asked = {name: [v for v in column for _ in range(self.samples)] for name, column in problems.items()}
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step == 0:
@@ -105,13 +106,13 @@ class Probing(TrainerCallback):
         path = self.place / f"{state.global_step}.parquet"
         if state.global_step not in self.at or not state.is_world_process_zero or path.exists():
             return
-        tokenizer, table = self.trainer.processing_class, self.problems
-        table = table.loc[table.index.repeat(self.samples)].reset_index(drop=True)
-        ids = [encode_prompt(tokenizer, prompt) for prompt in table["prompt"]]
-        drawn = self.policy.draw(self.trainer, ids, self.policy.seeds(0, len(table)))
+        tokenizer = self.trainer.processing_class
+        ids = [encode_prompt(tokenizer, prompt) for prompt in self.asked["prompt"]]
+        drawn = self.policy.draw(self.trainer, ids, self.policy.seeds(0, len(ids)))
         texts = tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
-        known = {name: list(table[name]) for name in ("answer", "answer_type", "choices", "tolerance")}
-        table = table.assign(correct=reward(texts, **known), tokens=[len(response.tokens) for response in drawn])
+        tokens = [len(response.tokens) for response in drawn]
+        table = pd.DataFrame({name: self.asked[name] for name in ("benchmark", "id")})
+        table = table.assign(correct=reward(texts, **self.asked), tokens=tokens)
         counts = table.groupby(["benchmark", "id"], sort=False)[["correct", "tokens"]].sum().astype(int).reset_index()
         write_table(counts.assign(step=state.global_step, samples=self.samples)[PROBED], path)
 
