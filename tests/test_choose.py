@@ -254,6 +254,7 @@ class TestRace:
             ({"at": (10, 5)}, r"at: \[10, 5\] are not ascending steps"),
             ({"at": (10, 130)}, "from 1 to the horizon, 120"),
             ({"budget": 0.001}, r"budget 0.001 cannot pay for probing before RL: 20 problems of 4 samples .* 0.003"),
+            ({"calibration": candidates().assign(family="g", post_rl=0.3)}, "no run of family 'f' has a post_rl"),
             ({"budget": 0.0}, "budget 0.0 and margin 0.01 are shares above 0"),
         ],
     )

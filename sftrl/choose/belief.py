@@ -107,9 +107,13 @@ class Forecast:
 
     @classmethod
     def of(cls, outcome: np.ndarray) -> "Forecast":
-        """Match the moments of `decide`'s joint draws (draws, n) of the scores: their first principal factor is f."""
+        """Match `decide`'s joint draws (draws, n) of the scores: their first principal factor is f."""
         z = logit(np.clip(outcome, 0.005, 0.995))
-        apart = np.cov(z - z.mean(axis=1, keepdims=True), rowvar=False)  # what moves all alike chooses none of them
+        n = z.shape[1]  # what moves all alike chooses none of them, and takes 1 / n of each one's own with it
+        rest = z - z.mean(axis=1, keepdims=True)
+        low, high = np.quantile(rest, [0.16, 0.84], axis=0)
+        normal = (high - low) / 2 / rest.std(axis=0)  # its tails are a t distribution's: the middle counts
+        apart = np.cov(rest * normal, rowvar=False) * n / (n - 1)
         values, vectors = np.linalg.eigh(apart)
         load = vectors[:, -1] * np.sqrt(max(values[-1] - np.median(values[1:]), 0))
         return cls(z.mean(axis=0), load, np.sqrt(np.maximum(np.diag(apart) - load**2, 1e-4)))

@@ -25,7 +25,7 @@ from sftrl.errors import InputError
 from sftrl.files import read_json, write_json
 from sftrl.predict.decide import metrics_of
 from sftrl.predict.foretell import predict
-from sftrl.tables import need
+from sftrl.tables import POST_RL, need
 
 AT = (0.05, 0.1, 0.2, 0.35, 0.5, 1.0)  # shares of the horizon at which a run may be probed, unless told; chosen here
 SIGNAL_BY = 0.05  # share of the horizon by which a run must have shown a signal
@@ -128,7 +128,11 @@ class Race:
         self.budget, self.margin, self.prior, self.seed, self.draws = budget, margin, prior, seed, draws
         self.forecast, self._forecasts = None, {}
         if calibration is not None:
-            known = calibration[calibration["family"].astype(str) == str(candidates["family"].iloc[0])]
+            need(calibration, ["family", POST_RL], "choose: calibration")
+            family = str(candidates["family"].iloc[0])
+            known = calibration[(calibration["family"].astype(str) == family) & calibration[POST_RL].notna()]
+            if known.empty:
+                raise InputError(f"choose: calibration: no run of family {family!r} has a {POST_RL}")
             metrics = metrics_of(candidates, known)
             views = predict(candidates, known, metrics, draws, np.random.default_rng(seed))
             self.forecast = Forecast.of(views[-1].outcome)

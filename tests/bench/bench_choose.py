@@ -1,18 +1,21 @@
 """How good is a race on simulated families, and is what it promises true?
 
     PYTHONPATH=tests python tests/bench/bench_choose.py [families of each kind, 40] [samples, 4]
+    PYTHONPATH=tests python tests/bench/bench_choose.py measuring
 
 Families of eight with curves that are known (`tests/races.py`): none is of the model's own shapes. Prints regret by
 policy and kind at two budgets, and of the races: `p_best` against how often the best was taken, the regret expected
-against the regret found, the share spent.
+against the regret found, the share spent. `measuring` prints what more samples and problems before RL buy.
 """
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from races import KINDS, finished, simulate
 
+from sftrl.choose import measuring
 from sftrl.choose.rivals import POLICIES, at_random, race
 
 BUDGETS = (0.05, 0.10)
@@ -31,6 +34,19 @@ def play(samples: int, kind: str, seed: int) -> list[dict]:
                 row |= {"p_best": said[0].p_best, "best": regret == 0, "expected": 100 * said[0].expected_regret}
             rows.append(row)
     return rows
+
+
+def measure() -> None:
+    """Print regret and price of the best Pass@1, by problems and samples."""
+    kinds = ("saturating", "late", "dead", "mixed")
+    families = [
+        replace(finished(simulate(kind, seed, runs=16), 16, seed), family=f"{kind}{seed}")
+        for kind in kinds
+        for seed in range(8)
+    ]
+    table = measuring(families, samples=(1, 2, 4, 8, 16), problems=(10, 20, 60), subsets=40)
+    for value in ("regret", "spent"):
+        print((100 * table.pivot_table(index="problems", columns="samples", values=value)).round(2))
 
 
 def main() -> None:
@@ -53,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure() if sys.argv[1:] == ["measuring"] else main()
