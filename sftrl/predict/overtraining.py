@@ -5,6 +5,7 @@ run. Two checkpoints are measured on the same problems, so changes are paired ov
 """
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,8 @@ def overtraining(
     need(results, [*RUN, "phase", "benchmark", "selection", "examples", "epochs", "pass@1"], "results")
     need(counts, [*RUN, "phase", "rl_seed", "samples"], "problem_counts")
     before = results[(results["phase"] == POST_SFT) & (results["benchmark"] == AVERAGE)].set_index(RUN)
-    largest = max((c for c in before if c.startswith("pass@") and before[c].notna().all()), key=lambda c: int(c[5:]))
+    known = [c for c in before if re.fullmatch(r"pass@\d+", c) and before[c].notna().all()]
+    largest = max(known, key=lambda c: int(c[5:]))
     after = _rates(counts[counts["phase"] == POST_RL], left_out)
     on_the_way = {} if probes is None else {step: _rates(rows, ()) for step, rows in probes.groupby("step")}
     rows, changes = [], {}
