@@ -39,7 +39,6 @@ def study(folder: Path, **family) -> dict:
     values["runs"] = [{"name": "tuned", "model": "mine/tuned"}, {"name": "adapter", "model": "mine/adapter"}]
     values["data"] |= {"benchmarks": {"procedural": 2}, "sft": {"procedural": 40}, "held_out": 8}
     values["evaluation"] |= {"samples": 4, "max_tokens": 12}
-    values["sft"] = {"max_length": 1024}  # bytes are many
     (folder / "params" / "own-checkpoints.yaml").write_text(yaml.safe_dump(values))
     return values
 

@@ -21,7 +21,7 @@ def study(folder, **sections) -> Study:
         "sft": {"max_length": 512},
     }
     for name, changes in sections.items():
-        values[name] = values[name] | changes
+        values[name] = values[name] | changes if isinstance(changes, dict) else changes
     return Study(check(values, "x"))
 
 
@@ -35,6 +35,7 @@ def folder(tmp_path_factory):
     [
         ({}, None),
         ({"sft": {"max_length": 90}}, r"qwen: sft: \d+ of \d+ are longer than 90 tokens \(sft.max_length; data.max_"),
+        ({"sft": {"max_length": 90}, "runs": [{"name": "mine", "model": "a/model"}]}, None),  # nothing is trained
         ({"evaluation": {"max_tokens": 480}}, r"benchmarks, prompt and evaluation.max_tokens: \d+ of 32 .* 512 tokens"),
         ({"grpo": {"max_tokens": 500}}, r"qwen: rl, prompt and grpo.max_tokens: \d+ of 8 are longer"),
     ],

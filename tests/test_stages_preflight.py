@@ -44,7 +44,8 @@ def test_examples_and_prompts_that_do_not_fit_are_counted(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     columns = {"prompt": "prompt", "response": "response", "answer": "answer"}
     source = {"path": str(path), "source": "mine", "columns": columns}
-    changes = {"data__sft": [source], "runs": [], "data__held_out": 1}
+    runs = [{"selection": "random", "examples": 2, "epochs": 1}]
+    changes = {"data__sft": [source], "runs": runs, "data__held_out": 1}
     with pytest.raises(InputError, match=r"sft: 2 of 3 are longer than 256 tokens \(sft.max_length.*has 5\d\d$"):
         preflight(study(**changes))
     preflight(study(**changes, data__max_response_tokens=100))  # curation drops them

@@ -45,6 +45,7 @@ def test_05_predict_reads_what_the_callbacks_left(plan, monkeypatch):
     losses["generalization_loss"] = [3.0, 2.0, 1.6, 1.3, 1.3]
     monkeypatch.setattr(evaluation, "results", lambda _: results())
     monkeypatch.setattr(measured, "predictors", lambda _: losses)
+    monkeypatch.setattr(evaluation, "problem_counts", lambda _: None)
     work = Work(prediction.job(plan), {}, None)
     found = prediction.tables(plan, work)
     curves = found["step_curves"].set_index(["run", "measured", "step"]).sort_index()

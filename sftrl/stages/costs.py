@@ -194,7 +194,8 @@ def _evaluation(study: Study, job: Job, model: Shape, on: Gpu | Cpu, lengths: di
     if study.params.data.sft is None or stage(job) == POST_RL or share > 1:
         return drawing
     # Held-out examples and own rollouts are read by the checkpoint and by the base.
-    texts = ((study.params.data.held_out, "sft"), (section.rollout_tokens / lengths["response"], "response"))
+    rollouts = (settings["rollout_tokens"] or 0) / lengths["response"]
+    texts = ((study.params.data.held_out, "sft"), (rollouts, "response"))
     tokens = sum(2 * count * (lengths["prompt"] + lengths[kind]) for count, kind in texts)
     flops = sum(2 * forward(model, count, lengths["prompt"] + lengths[kind]) for count, kind in texts)
     seconds = tokens * on.seconds("training", model.active) / 3 if isinstance(on, Cpu) else flops / on.flops / 0.4

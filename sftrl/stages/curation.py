@@ -198,7 +198,10 @@ def check_fit(study: Study, family: str, tables: Tables, tokenizer, context: int
     for name in ("sft", "held_out"):
         if name in tables:
             lengths = curate.example_lengths(tokenizer, tables[name])
-            limit, key = min((params.sft.max_length, "sft.max_length"), (context, "the model's context"))
+            limits = [(context, "the model's context")]
+            if study.sft_runs:  # without training only the loss reads them
+                limits.append((params.sft.max_length, "sft.max_length"))
+            limit, key = min(limits)
             key += "; data.max_response_tokens drops the longest"
             curate.check_lengths(lengths, limit, tables[name]["id"], f"{family}: {name}", key)
 
