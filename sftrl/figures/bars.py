@@ -132,6 +132,7 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticks(place, [wrapped(name) for name in table["run"]])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlim(0, (1.5 if any(len(words) > 1 for words in marks.values()) else 1.3) * max(ends.max(), 1))
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 100])  # the rest is room for words
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
 
