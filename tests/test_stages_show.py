@@ -1,5 +1,6 @@
 """What a notebook shows: tables with numbers as people read them; a finished study is read, not judged again."""
 
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,3 +112,10 @@ def test_an_example_is_shown_as_the_model_reads_it(capsys, monkeypatch):
     assert response.endswith(repr("so \\boxed{1}" + tokenizer.eos_token))
     count = len(tokenizer("so \\boxed{1}", add_special_tokens=False)["input_ids"]) + 1
     assert response.startswith(f"response, {count} tokens")
+
+
+def test_a_study_of_too_few_runs_for_an_order_is_shown_without():
+    said = analyse(*simulated(2), splits=5, judging=Judging(resamples=50))
+    assert show.order(said).empty
+    written = said["order"].to_csv(index=False)  # and as 05 reads it again
+    assert show.order({"order": pd.read_csv(StringIO(written))}).empty

@@ -179,7 +179,7 @@ def order(said: dict[str, pd.DataFrame], pool: str = "all") -> pd.DataFrame:
     """Return each predictor's place by its Spearman correlation, and where it comes to stand without one run, or one
     benchmark; empty for a pool whose order was not asked for."""
     rows = said["order"][said["order"]["pool"] == pool]
-    shown = {"strength": rows["strength"].round(2), "place": rows["place"].astype(int)}
+    shown = {"strength": rows["strength"].astype(float).round(2), "place": rows["place"].astype(int)}
     for one in ("run", "benchmark"):
         ends = [f"place_without_{one}_{end}" for end in ("low", "high")]
         if rows[ends].notna().all(axis=None):
