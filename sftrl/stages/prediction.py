@@ -18,6 +18,7 @@ from sftrl.tables import RL_PROBLEMS, RUN
 MEASURED = (
     "results", "predictors", "sft_curves", "rl_curves", "step_curves", "rl_probes", "problem_counts",
 )  # fmt: skip
+PRINTED = 6  # decimals of a judgement as it is written: enough for any figure, and a small file
 
 
 def job(study: Study) -> Job:
@@ -171,7 +172,7 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
     if not work.done:
         for name, table in said.items():
             if name != "runs":  # the runs are in results and predictors
-                write_table(table, work.folder / f"{name}.csv")
+                write_table(table.round(PRINTED), work.folder / f"{name}.csv")
         drawn = redraw(work.folder)
         with whole_file(work.folder / "README.md") as temporary:
             temporary.write_text(f"# Study {study.name}\n\n{answer(said)}\n")
