@@ -116,4 +116,7 @@ def curves(study: Study) -> pd.DataFrame | None:
         for family in study.families
         for run in study.sft_runs
     ]
-    return pd.concat(logs, ignore_index=True)[["family", "run", "step", "epoch", "loss"]] if logs else None
+    if not logs:
+        return None
+    table = pd.concat(logs, ignore_index=True)[["family", "run", "step", "epoch", "loss"]]
+    return table.round({"epoch": 4, "loss": 5})  # as exact as any figure needs, in a small file
