@@ -25,6 +25,8 @@ def interval(row: pd.Series, name: str) -> str:
 JUDGED = rows("| study | pool | predictor | n | r² | Spearman |")
 SCORES = rows("| study | run | Pass@1 | Pass@64 | loss | Pass@1 after RL |")
 REGRET = rows("| study | pool | chosen by | regret, points |")
+CHANGES = rows("| study | outcome | pairs | change, points |")
+FOUND = dict(cells[:2] for cells in rows("| | what was found | verdict |"))
 
 
 @pytest.mark.parametrize("cells", JUDGED, ids=["-".join(cells[:3]) for cells in JUDGED])
@@ -55,6 +57,32 @@ def test_a_regret_is_the_tables(cells):
     table = pd.read_csv(ROOT / "figures" / study / "regret.csv")
     row = table[(table["pool"] == pool) & (table["predictor"] == predictor)].iloc[0]
     assert shown == f"{100 * row['regret']:.1f} [{100 * row['regret_low']:.1f}, {100 * row['regret_high']:.1f}]"
+
+
+@pytest.mark.parametrize("cells", CHANGES, ids=["-".join(cells[:2]) for cells in CHANGES])
+def test_a_change_is_the_tables(cells):
+    study, outcome, pairs, shown = cells
+    row = pd.read_csv(ROOT / "figures" / study / "sharpened.csv").set_index("outcome").loc[outcome]
+    assert pairs == str(row["pairs"])
+    assert shown == f"{100 * row['change']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+
+
+def test_the_hypotheses_numbers_are_the_tables():
+    folder = ROOT / "figures" / "cpu"
+    pairs, sharpened = (pd.read_csv(folder / f"{name}.csv") for name in ("pairs", "sharpened"))
+    after = sharpened.set_index("outcome")[["change", "low", "high"]] * 100
+    assert (len(pairs), int(pairs["sharpened"].sum())) == (11, 2)
+    assert "mean change after RL {:+.1f} points, {:+.1f} to {:+.1f}".format(*after.loc["post_rl"]) in FOUND["H1"]
+    steps = [after.loc[f"probe@{step}", "change"] for step in (24, 60, 100)]
+    assert "{:+.1f}, {:+.1f}, {:+.1f} points".format(*steps) in FOUND["H5"]
+    compared, regret = (
+        pd.read_csv(folder / f"{name}.csv").set_index(["pool", "predictor"]) for name in ("compared", "regret")
+    )
+    for hypothesis, key in (("H2", ("live", "pass@32")), ("H3", ("dataset", "generalization_loss"))):
+        found = compared.loc[key, ["z_difference", "z_low", "z_high"]]
+        assert "{:+.2f}, {:+.2f} to {:+.2f}".format(*found) in FOUND[hypothesis]
+    found = 100 * regret.loc[("live", "pass@32"), ["difference", "difference_low", "difference_high"]]
+    assert "{:+.1f} points, {:+.1f} to {:+.1f}".format(*found) in FOUND["H4"]
 
 
 def test_every_table_is_there():
