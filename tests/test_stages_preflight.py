@@ -25,6 +25,13 @@ def test_a_name_on_the_hub_is_no_missing_folder(name):
     preflight(study(families={"x": {"model": name}}))
 
 
+def test_a_pattern_stands_for_the_folder_that_is_there(tmp_path):
+    (tmp_path / "runs" / "a1b2").mkdir(parents=True)
+    preflight(
+        study(runs=[{"name": "mine", "model": f"{tmp_path}/runs/*"}], grpo=..., data__rl=..., evaluation__rl_problems=0)
+    )
+
+
 def test_every_fault_is_named(tmp_path):
     rows = tmp_path / "rl.jsonl"
     rows.write_text('{"problem": "1 + 1?"}\n')

@@ -47,9 +47,10 @@ def _models(study: Study) -> None:
         return
     for name, family in study.params.families.items():
         _folder(family.model, f"{name}.model")
-    for run in study.params.runs:
-        _folder(run.model, f"runs: {run.label}.model")
-        _folder(run.post_rl, f"runs: {run.label}.post_rl")
+    for name, run in study.runs.items():  # patterns of folders are resolved in these
+        if run is not None:
+            _folder(run.model, f"runs: {name}.model")
+            _folder(run.post_rl, f"runs: {name}.post_rl")
 
 
 def _folder(model: str | None, key: str) -> None:
