@@ -32,11 +32,11 @@ def frontier(table: pd.DataFrame, measured: pd.DataFrame | None = None) -> Figur
             rows = rows[rows["problems"] == rows["problems"].max()].sort_values("spent")
             _line(axes, rows, f"Pass@1, {rows['samples'].min()} to {rows['samples'].max()} samples", {"color": PALE})
         axes.set_title(str(family))
-        axes.set_xlabel("tokens spent on not choosing, % of RL on all")
+        axes.set_xlabel("tokens of probes and of runs not chosen, % of RL on all")
         axes.set_ylim(bottom=-0.2)
     panels[0].set_ylabel("regret, points")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if len(families) > 1 else 3)
     return figure
 
 
