@@ -164,7 +164,8 @@ def test_a_recipe_becomes_these_arguments(tmp_path):
         "run_name": "study/family/sft/run/key", "output_dir": str(folder / "trainer"), "n_gpu": 0,
     }  # fmt: skip
     assert {name: getattr(made, name) for name in expected} == expected
-    recipe = Grpo(steps=5, prompts_per_step=4, group_size=8, temperature=0.9, trl={"generation_kwargs": {"top_k": 5}})
+    given = {"rollouts": "generate", "trl": {"generation_kwargs": {"top_k": 5}}}
+    recipe = Grpo(steps=5, prompts_per_step=4, group_size=8, temperature=0.9, **given)
     made = arguments.grpo_config(recipe, folder=folder, steps=5, seed=7, layout=(16, 2))
     expected = {
         "max_steps": 5, "learning_rate": 1e-6, "num_generations": 8, "generation_batch_size": 32, "temperature": 0.9,
