@@ -375,7 +375,7 @@ def test_the_report_is_one_page_of_all_notebooks(finished):
     assert all((finished / "runs/smoke/report" / link).stat().st_size > 10_000 for link in links)
     for name in ("05_predict", "01_curate", f"02_sft/{FAMILY}/{RUN}", f"04_grpo/{FAMILY}/base-seed0"):
         assert any(link.startswith(f"notebooks/{name}") for link in links)
-    assert page.index("class='answer'") < page.index("<h2>Runs") < page.index("<h2>Notebooks")
+    assert page.index("class='answer'") < page.index("<h2 id='Runs'>") < page.index("<h2 id='Notebooks'>")
     assert f"{FAMILY} {RUN}: " in page  # a point says its run on hover
     assert "chain: wrong" in page  # responses to look at
     result = call(finished, sys.executable, "-m", "sftrl", "report", "params/quick.yaml")
