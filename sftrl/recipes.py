@@ -173,6 +173,9 @@ class Probes(Recipe):
     samples: Count = 16  # of each problem, at the temperature and length of the rollouts
 
 
+OWN_PROCESS = ("transformers", "generate")  # kinds of rollouts that need no engine of vLLM's
+
+
 class Grpo(Trained):
     """GRPO with a 0/1 reward. `trl` holds further arguments of TRL's GRPOConfig, none that a key here decides."""
 

@@ -130,6 +130,20 @@ def need(table: pd.DataFrame, columns: list[str], name: str) -> None:
         raise InputError(f"{name}: no column {absent[0]!r}; there are {list(table)}")
 
 
+# Of the tables of counts, `problem_counts.csv` and `rl_probes.csv`: every other column is a problem.
+COUNT_KEYS = (*RUN, "phase", "rl_seed", "step", "samples", "tokens")
+
+
+def problem_names(rows: pd.DataFrame, identifier: str = "id") -> pd.Series:
+    """Return each problem's name in a table of counts: `benchmark/id`."""
+    return rows["benchmark"] + "/" + rows[identifier].astype(str)
+
+
+def problem_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table of counts that hold a problem."""
+    return [name for name in table if name not in COUNT_KEYS]
+
+
 DECIMALS = 8  # of every number in a judgement: what is beyond differs between machines, and says nothing
 
 

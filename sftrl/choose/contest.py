@@ -223,6 +223,15 @@ class Race:
             raise InputError(f"choose: {waiting[0]} has not been probed before RL, so there is no choice yet")
         return self._look()[0]
 
+    @property
+    def probes(self) -> list[dict]:
+        """What was told of probes, in that order: `run, step, counts, tokens, probe_tokens`, and what `tell` takes."""
+        return [row for row in self.told if "died" not in row]
+
+    def score(self, probe: dict) -> float:
+        """Return the mean score of one of `probes`."""
+        return sum(probe["counts"]) / self.samples / len(self.problems)
+
     def table(self) -> pd.DataFrame:
         """Return a row a candidate, best first: `run, step, score` of its last probe, `predicted, low, high` (the score
         at the horizon with its 95 % interval), `p_best`, `tokens` of its RL, `note`."""
@@ -233,7 +242,7 @@ class Race:
         for i, run in enumerate(runs):
             last = self._of(run)[-1]
             rows.append({
-                "run": run, "step": last["step"], "score": sum(last["counts"]) / self.samples / len(self.problems),
+                "run": run, "step": last["step"], "score": self.score(last),
                 "predicted": belief.score[:, i].mean(), "low": low[i], "high": high[i], "p_best": best[i],
                 "tokens": self._rl_tokens(run), "note": "no signal" if self._silent(run) else "",
             })  # fmt: skip
@@ -314,14 +323,13 @@ class Race:
         return self._curves[run, len(rows)]
 
     def _of(self, run: str) -> list[dict]:
-        return [row for row in self.told if row["run"] == run and "died" not in row]
+        return [row for row in self.probes if row["run"] == run]
 
     def _silent(self, run: str) -> bool:
         """Whether RL has nothing to learn from: groups without a signal, and a score that foretells no others."""
         last, hopeless = self._of(run)[-1], 1 - NO_SIGNAL ** (1 / self.group_size)
-        score = sum(last["counts"]) / self.samples / len(self.problems)
         quiet = last["zero_advantage"] is not None and last["zero_advantage"] >= NO_SIGNAL
-        return last["step"] >= SIGNAL_BY * self.horizon and quiet and score < hopeless
+        return last["step"] >= SIGNAL_BY * self.horizon and quiet and self.score(last) < hopeless
 
     def _length(self, run: str) -> float:
         """Mean tokens of a response, by its last probe."""
@@ -344,10 +352,10 @@ class Race:
         return float(np.mean(each)) * len(self.runs)
 
     def _probes(self) -> float:
-        return sum(row["probe_tokens"] for row in self.told if "died" not in row)
+        return sum(row["probe_tokens"] for row in self.probes)
 
     def _lost(self, chosen: str) -> float:
-        return sum(row["tokens"] for row in self.told if row["run"] != chosen and "died" not in row)
+        return sum(row["tokens"] for row in self.probes if row["run"] != chosen)
 
     def _write(self, row: dict) -> None:
         self.told.append(row)

@@ -18,9 +18,7 @@ import pandas as pd
 from sftrl.choose.belief import learn, probed
 from sftrl.choose.rivals import POLICIES, Finished, by_pass1, race
 from sftrl.errors import InputError
-from sftrl.tables import AVERAGE, BASE, POST_RL, need, rounded
-
-ABOUT = ["family", "run", "rl_seed", "step", "samples", "tokens"]
+from sftrl.tables import AVERAGE, BASE, POST_RL, need, problem_columns, rounded
 
 
 def finished(
@@ -43,8 +41,8 @@ def finished(
     Raises:
         InputError: a column that is missing; a run that lacks a step or a problem that others have, or an outcome.
     """
-    need(probes, ABOUT, "rl_probes")
-    problems = [c for c in probes if c not in ABOUT]
+    need(probes, ["family", "run", "rl_seed", "step", "samples", "tokens"], "rl_probes")
+    problems = problem_columns(probes)
     probes = probes[~probes["run"].isin(leave_out)]
     found = []
     for family, rows in probes.groupby("family", sort=False):

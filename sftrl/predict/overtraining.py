@@ -12,10 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from sftrl.errors import InputError
-from sftrl.tables import AVERAGE, BASE, POST_RL, POST_SFT, RUN, need
+from sftrl.tables import AVERAGE, BASE, POST_RL, POST_SFT, RUN, need, problem_columns
 
 MARGIN = 0.03  # a rise of Pass@1, and a fall of Pass@k, that counts (chosen here)
-KEYS = [*RUN, "phase", "rl_seed", "step", "samples", "tokens"]  # of a table of counts; every other column is a problem
 
 
 def overtraining(
@@ -93,7 +92,7 @@ def _pairs(before: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 def _rates(counts: pd.DataFrame, left_out: tuple[str, ...]) -> pd.DataFrame:
     """Return the share of correct samples, a row a (family, run, rl_seed), a column a problem that all were asked."""
-    problems = [c for c in counts if c not in KEYS and c.partition("/")[0] not in left_out]
+    problems = [c for c in problem_columns(counts) if c.partition("/")[0] not in left_out]
     table = counts.set_index([*RUN, "rl_seed"]).sort_index()
     return table[problems].dropna(axis="columns").div(table["samples"], axis="index")
 

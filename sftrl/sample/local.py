@@ -55,16 +55,27 @@ def draw(
 def respond(checkpoint: Checkpoint, prompts: Sequence[str], decoding: Decoding, seed: int = 0) -> list[str]:
     """Return the text of one response to each prompt, cut where the model's context ends."""
     tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint).eval()
-    ids = [tuple(encode_prompt(tokenizer, prompt)) for prompt in prompts]
+    ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     room = context_length(checkpoint) - max(map(len, ids))
     decoding = decoding.model_copy(update={"max_tokens": max(1, min(decoding.max_tokens, room))})
     seeds = np.random.SeedSequence(seed).generate_state(len(ids), np.uint64)
-    order = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
-    requests = [Request("", "", place, int(seeds[place]), ids[place]) for place in order]
-    budget = Sampling.model_fields["batch_tokens"].default
-    drawn = [r for batch in draw(model, requests, decoding, stop_ids(checkpoint, tokenizer), budget) for r in batch]
-    drawn.sort(key=lambda response: response.request.sample_index)
+    drawn = draw_each(model, ids, seeds, decoding, stop_ids(checkpoint, tokenizer))
     return tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
+
+
+def draw_each(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    seeds: np.ndarray,
+    decoding: Decoding,
+    stop_ids: Collection[int],
+) -> list[Response]:
+    """Return one response to each prompt of token ids, with its own seed of `seeds` (rows,), in the prompts' order."""
+    longest_first = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
+    requests = [Request("", "", place, int(seeds[place]), tuple(prompts[place])) for place in longest_first]
+    batches = draw(model, requests, decoding, stop_ids, Sampling.model_fields["batch_tokens"].default)
+    responses = [response for batch in batches for response in batch]
+    return sorted(responses, key=lambda response: response.request.sample_index)
 
 
 def cut_batches(requests: Iterable[Request], max_tokens: int, batch_tokens: int) -> Iterator[list[Request]]:

@@ -14,7 +14,7 @@ from sftrl.plan.table_of_costs import Row
 from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
 from sftrl.problems.table import BENCHMARKS, RL_PROBLEMS
 from sftrl.procedural import BENCHMARKS as GENERATED
-from sftrl.recipes import HEAD_DIM, Ask
+from sftrl.recipes import HEAD_DIM, OWN_PROCESS, Ask
 from sftrl.stages import evaluation, manifest, prediction
 from sftrl.stages.job import Job
 from sftrl.study import Study
@@ -83,7 +83,6 @@ def use(study: Study, job: Job) -> str:
     return kinds.get(stage(job), "")
 
 
-OWN_PROCESS = ("transformers", "generate")  # rollouts without an engine of vLLM's
 REMEDIES = {
     "sft": "more processes with accelerate: fsdp2, a smaller sft.micro_batch, lora, or another GPU",
     "grpo": "more processes with accelerate: fsdp2, a smaller grpo.micro_batch, lora, or another GPU",

@@ -12,7 +12,7 @@ from sftrl.stages import curation, grpo, held_out, on_policy, sft
 from sftrl.stages.job import Job, Work, given
 from sftrl.stages.scores import powers_of_two, score_table
 from sftrl.study import Study
-from sftrl.tables import PHASES, POST_RL, POST_SFT, RL_PROBLEMS
+from sftrl.tables import PHASES, POST_RL, POST_SFT, RL_PROBLEMS, problem_names
 
 ROLLOUTS = "rollouts.json"  # in the job's folder: what own rollouts tell, of a checkpoint before RL
 
@@ -191,7 +191,7 @@ def problem_counts(study: Study) -> pd.DataFrame | None:
     for family in study.families:
         for run, phase, rl_seed in all_of(study, family):
             counts = read_table(job(study, family, phase, run, rl_seed).folder / "counts.csv")
-            right = dict(zip(counts["benchmark"] + "/" + counts["problem_id"].astype(str), counts["c"], strict=True))
+            right = dict(zip(problem_names(counts, "problem_id"), counts["c"], strict=True))
             row = {"family": family, "run": run, "phase": phase, "rl_seed": rl_seed, "samples": counts["n"].iloc[0]}
             rows.append(row | right)
     table = pd.DataFrame(rows)

@@ -8,6 +8,7 @@ from sftrl.recipes import Checkpoint, Grpo
 from sftrl.stages import curation, sft
 from sftrl.stages.job import Job, Work, given
 from sftrl.study import Study
+from sftrl.tables import problem_names
 
 CURVES = ["reward", "entropy", "clipped_ratio", "frac_reward_zero_std", "mean_length"]
 
@@ -123,7 +124,7 @@ def probe_counts(study: Study) -> pd.DataFrame | None:
     tables = []
     for (family, run, seed), made in _trained(study).items():
         counts = read_table(made.folder / "probes.csv")
-        counts["problem"] = counts["benchmark"] + "/" + counts["id"].astype(str)
+        counts["problem"] = problem_names(counts)
         right = counts.pivot(index="step", columns="problem", values="correct")[list(counts["problem"].unique())]
         spent = counts.groupby("step").agg(samples=("samples", "first"), tokens=("tokens", "sum"))
         tables.append(spent.join(right).reset_index().assign(family=family, run=run, rl_seed=seed))

@@ -17,6 +17,7 @@ from sftrl.recipes import Grpo
 from sftrl.stages import curation, grpo, sft
 from sftrl.stages.job import Job, Work
 from sftrl.study import Study
+from sftrl.tables import problem_names
 
 LOG = "race.json"
 CONSTANT = ("constant", "constant_with_warmup")  # schedules that do not depend on where RL ends
@@ -82,7 +83,7 @@ def start(study: Study, family: str, work: Work) -> Race:
     return Race(
         pd.DataFrame({"family": family, "run": candidates(study)}),
         choose.horizon or recipe.steps,
-        list(problems["benchmark"] + "/" + problems["id"].astype(str)),
+        list(problem_names(problems)),
         samples=recipe.probes.samples,
         rollouts=recipe.prompts_per_step * recipe.group_size,
         budget=choose.budget,
@@ -130,15 +131,14 @@ def tell(race: Race, segment: Segment, log: pd.DataFrame, probes: pd.DataFrame) 
         log: of the training, `step, mean_length, frac_reward_zero_std, entropy`.
         probes: `step, benchmark, id, samples, correct, tokens`.
     """
-    told = [row["step"] for row in race.told if row["run"] == segment.run and "died" not in row]
-    last = max(told, default=-1)
+    last = max((row["step"] for row in race.probes if row["run"] == segment.run), default=-1)
     for step, rows in probes.groupby("step"):
         if not last < step <= segment.until_step:
             continue
         steps = log[(log["step"] > last) & (log["step"] <= step)] if len(log) else log
         race.tell(
             segment._replace(until_step=int(step)),
-            counts=dict(zip(rows["benchmark"] + "/" + rows["id"].astype(str), rows["correct"], strict=True)),
+            counts=dict(zip(problem_names(rows), rows["correct"], strict=True)),
             probe_tokens=rows["tokens"].sum(),
             tokens=steps["mean_length"].sum() * race.rollouts if len(steps) else 0,
             zero_advantage=float(steps["frac_reward_zero_std"].mean()) if len(steps) else None,
@@ -161,8 +161,7 @@ def standing(race: Race) -> str:
 
 def seen(race: Race) -> pd.DataFrame:
     """Return the score of every probe told: `run, step, score`."""
-    every = race.samples * len(race.problems)
-    rows = [(row["run"], row["step"], sum(row["counts"]) / every) for row in race.told if "died" not in row]
+    rows = [(row["run"], row["step"], race.score(row)) for row in race.probes]
     return pd.DataFrame(rows, columns=["run", "step", "score"])
 
 
@@ -200,5 +199,5 @@ def on_paper(study: Study, **how) -> dict[str, pd.DataFrame]:
     made = {"choose": replay(families, **how), "measuring": measuring(families)}
     for name, table in made.items():
         write_table(table, folder / f"{name}.csv")
-    save(frontier(**{"table": made["choose"], "measured": made["measuring"]}), folder, "frontier")
+    save(frontier(made["choose"], made["measuring"]), folder, "frontier")
     return made

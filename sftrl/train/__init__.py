@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.files import read_json, read_table, write_table
+from sftrl.files import read_json, write_table
 from sftrl.models import context_length, load_tokenizer
 from sftrl.recipes import Checkpoint, Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, inside, launch
 from sftrl.train.pretraining import MuonAdamW, pretrain
 from sftrl.train.resumable import Interrupted, checkpoints
 from sftrl.train.rewards import reward
-from sftrl.train.rollouts import PROBED
+from sftrl.train.rollouts import PROBED, kept
 
 __all__ = ["Interrupted", "MuonAdamW", "grpo", "pretrain", "reward", "sft", "so_far"]
 
@@ -50,8 +50,7 @@ def sft(
     from trl import SFTConfig
 
     folder, compute = Path(folder), compute or Compute()
-    launch.check_compute(compute)
-    launch.check_whole_weights(recipe, compute)
+    launch.check_compute(compute, recipe)
     arguments.check_types(SFTConfig, "sft", recipe.trl)
     batch = arguments.whole(recipe.batch_size, compute.processes, "sft.batch_size", "compute.processes")
     names = ("sft.batch_size" if compute.processes == 1 else "sft.batch_size / compute.processes", "sft.micro_batch")
@@ -104,7 +103,7 @@ def grpo(
     from trl import GRPOConfig
 
     folder, compute = Path(folder), compute or Compute()
-    launch.check_compute(compute)
+    launch.check_compute(compute, recipe)
     arguments.check_types(GRPOConfig, "grpo", recipe.trl)
     rollouts = recipe.prompts_per_step * recipe.group_size
     batch = arguments.whole(rollouts, compute.processes, "prompts_per_step x group_size", "compute.processes")
@@ -112,7 +111,6 @@ def grpo(
     arguments.micro_batch(recipe.micro_batch, batch, 1, names)
     if len(problems) < recipe.prompts_per_step:
         raise InputError(f"grpo.prompts_per_step: {recipe.prompts_per_step}, and there are {len(problems)} problems")
-    launch.check_whole_weights(recipe, compute)
     if (recipe.probes is None) != (probes is None):
         raise InputError("grpo.probes: the recipe's steps and the problems go together")
     tokenizer = load_tokenizer(checkpoint)
@@ -133,11 +131,9 @@ def so_far(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     place = Path(folder) / "trainer"
     saved = checkpoints(place)
     history = read_json(saved[-1] / "trainer_state.json")["log_history"] if saved else []
-    probes = [
-        read_table(path) for path in sorted((place / "probes").glob("*.parquet"), key=lambda path: int(path.stem))
-    ]
+    probes = kept(place / "probes")
     log = inside.table([row for row in history if "loss" in row], inside.GRPO_LOG)
-    return log, pd.concat(probes, ignore_index=True) if probes else pd.DataFrame(columns=PROBED)
+    return log, pd.DataFrame(columns=PROBED) if probes is None else probes
 
 
 def _job(kind: str, checkpoint: Checkpoint, recipe: Sft | Grpo, seed: int) -> dict:

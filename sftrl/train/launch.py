@@ -16,7 +16,7 @@ import torch
 
 from sftrl.errors import InputError
 from sftrl.files import flat, hash_path, read_json, read_table, write_json
-from sftrl.recipes import Compute, Grpo, Sft
+from sftrl.recipes import OWN_PROCESS, Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
@@ -24,8 +24,10 @@ FREE = {"save_minutes", "until"}  # what may change between a stop and going on
 DERIVED = {"micro_batch", "parts"}  # follow from others, which are named first
 
 
-def check_compute(compute: Compute) -> None:
-    """Raise InputError if the machine has too few GPUs for `compute`, or an accelerate configuration needs others."""
+def check_compute(compute: Compute, recipe: Sft | Grpo) -> None:
+    """Raise InputError if the machine has too few GPUs for `compute`, an accelerate configuration needs others, or the
+    recipe has our sampler or loss read weights that no process has as a whole.
+    """
     gpus = torch.cuda.device_count()
     if gpus and compute.processes > gpus:
         raise InputError(f"compute.processes: {compute.processes}, and this machine has {gpus} GPUs")
@@ -37,24 +39,15 @@ def check_compute(compute: Compute) -> None:
         )
     if compute.accelerate == "multi_gpu" and compute.processes < 2:
         raise InputError("compute.accelerate: multi_gpu needs compute.processes of 2 or more")
-
-
-def check_whole_weights(recipe: Sft | Grpo, compute: Compute) -> None:
-    """Raise InputError if our sampler or loss is to read weights that no process has as a whole."""
-    if compute.accelerate in ("fsdp1", "fsdp2", "zero3"):
-        if isinstance(recipe, Sft):
-            if recipe.held_out_steps:
-                raise InputError(
-                    f"sft.held_out_steps: needs whole weights, and {compute.accelerate} keeps them in shards"
-                )
-            return
-        if recipe.rollouts == "transformers":
-            raise InputError(
-                f"grpo.rollouts: transformers needs whole weights, and {compute.accelerate} keeps them in shards: give "
-                "colocate, server or generate"
-            )
-        if recipe.probes:
-            raise InputError(f"grpo.probes: need whole weights, and {compute.accelerate} keeps them in shards")
+    if compute.accelerate not in ("fsdp1", "fsdp2", "zero3"):
+        return
+    shards = f"whole weights, and {compute.accelerate} keeps them in shards"
+    if getattr(recipe, "held_out_steps", None):
+        raise InputError(f"sft.held_out_steps: needs {shards}")
+    if getattr(recipe, "rollouts", None) == "transformers":
+        raise InputError(f"grpo.rollouts: transformers needs {shards}: give colocate, server or generate")
+    if getattr(recipe, "probes", None):
+        raise InputError(f"grpo.probes: need {shards}")
 
 
 def run(folder: Path, job: dict, compute: Compute, until: int | None = None) -> pd.DataFrame:
@@ -75,7 +68,7 @@ def run(folder: Path, job: dict, compute: Compute, until: int | None = None) -> 
     write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes, "until": until})
     if not (place / "log.parquet").exists():
         alone = compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available()
-        if alone and job["recipe"].get("rollouts", "transformers") in ("transformers", "generate"):
+        if alone and job["recipe"].get("rollouts", "transformers") in OWN_PROCESS:
             inside.run(folder)
         else:
             _launch(folder, job["recipe"]["precision"], compute)

@@ -15,10 +15,10 @@ from transformers import TrainerCallback, TrainerState
 
 from sftrl.chat import encode_prompt
 from sftrl.files import read_table, write_table
-from sftrl.recipes import Decoding, Grpo, Sampling
-from sftrl.sample.local import draw
-from sftrl.sample.requests import Request, Response
-from sftrl.train.rewards import reward
+from sftrl.recipes import Decoding, Grpo
+from sftrl.sample.local import draw_each
+from sftrl.sample.requests import Response
+from sftrl.train.rewards import reward, texts
 
 READ = 4  # groups of a step that are kept to be read
 PROBED = ["step", "benchmark", "id", "samples", "correct", "tokens"]
@@ -45,13 +45,8 @@ class Policy:
 
     def draw(self, trainer, prompts: list[list[int]], seeds: np.ndarray) -> list[Response]:
         """Return a response to each prompt of token ids, in their order."""
-        places = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # as the engine wants them
-        requests = [Request("", "", place, int(seeds[place]), tuple(prompts[place])) for place in places]
-        budget = Sampling.model_fields["batch_tokens"].default
         with evaluating(trainer) as model:
-            batches = draw(model, requests, self.decoding, self.stop_ids, budget)
-            drawn = [response for batch in batches for response in batch]
-        return sorted(drawn, key=lambda response: response.request.sample_index)
+            return draw_each(model, prompts, seeds, self.decoding, self.stop_ids)
 
 
 @contextlib.contextmanager
@@ -76,10 +71,14 @@ def rewarded(place: Path, steps: set[int], rows: int) -> Callable:
         rewards = reward(completions, **columns)
         step = trainer_state.global_step + 1
         if trainer_state.is_world_process_zero and step in steps:
-            kept = {name: columns[name] for name in ("benchmark", "id") if name in columns}
-            texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-            kept |= {"prompt": prompts, "response": texts, "reward": rewards, "tokens": map(len, completion_ids)}
-            write_table(pd.DataFrame(kept).head(rows).assign(step=step), place / f"{step}.parquet")
+            table = {name: columns[name] for name in ("benchmark", "id") if name in columns}
+            table |= {
+                "prompt": prompts,
+                "response": texts(completions),
+                "reward": rewards,
+                "tokens": map(len, completion_ids),
+            }
+            write_table(pd.DataFrame(table).head(rows).assign(step=step), place / f"{step}.parquet")
         return rewards
 
     keeping.__name__ = reward.__name__  # the name in TRL's logs
@@ -109,16 +108,21 @@ class Probing(TrainerCallback):
         tokenizer = self.trainer.processing_class
         ids = [encode_prompt(tokenizer, prompt) for prompt in self.asked["prompt"]]
         drawn = self.policy.draw(self.trainer, ids, self.policy.seeds(0, len(ids)))
-        texts = tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
+        responses = tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
         tokens = [len(response.tokens) for response in drawn]
         table = pd.DataFrame({name: self.asked[name] for name in ("benchmark", "id")})
-        table = table.assign(correct=reward(texts, **self.asked), tokens=tokens)
+        table = table.assign(correct=reward(responses, **self.asked), tokens=tokens)
         counts = table.groupby(["benchmark", "id"], sort=False)[["correct", "tokens"]].sum().astype(int).reset_index()
         write_table(counts.assign(step=state.global_step, samples=self.samples)[PROBED], path)
 
 
+def kept(place: Path) -> pd.DataFrame | None:
+    """Return what was kept under `place`, a file a step, as one table; None where there is none."""
+    files = sorted(place.glob("*.parquet"), key=lambda file: int(file.stem))
+    return pd.concat(map(read_table, files), ignore_index=True) if files else None
+
+
 def collect(place: Path, path: Path) -> None:
-    """Write what was kept under `place`, a file a step, as one table to `path`; nothing where there is none."""
-    kept = sorted(place.glob("*.parquet"), key=lambda file: int(file.stem))
-    if kept:
-        write_table(pd.concat(map(read_table, kept), ignore_index=True), path)
+    """Write what was kept under `place` to `path`, if there is anything."""
+    if (table := kept(place)) is not None:
+        write_table(table, path)
