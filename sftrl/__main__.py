@@ -1,4 +1,4 @@
-"""`python -m sftrl check|plan|study|report params/quick.yaml`: check, plan and run a study, or write its report.
+"""`python -m sftrl check|plan|study|report|replay params/quick.yaml`: check, plan and run a study, and what comes after.
 
 `study` runs the graph by Snakemake, whose output goes to a log, and shows progress: one updating line on a terminal,
 one line per job in a log file. Invalid input in a job is shown as its one-line error.
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("plan", "say what a study will cost: tokens, memory, hours, disk, time on so many GPUs"),
         ("study", "run a study"),
         ("report", "write a finished study as one page"),
+        ("replay", "replay ways to choose a checkpoint on a study's committed tables (docs/choose.md)"),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("params", help="params/<study>.yaml")
@@ -48,6 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
             from sftrl.report import write_report
 
             print(write_report(study))
+            return 0
+        if given.command == "replay":
+            from sftrl.stages import race
+
+            race.on_paper(study)
+            print(f"{study.figures}: choose.csv, measuring.csv and the figure `frontier`")
             return 0
         if given.command == "plan":
             return plan(study, given.gpu)

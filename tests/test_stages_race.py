@@ -144,3 +144,16 @@ def test_what_a_race_needs_is_named(changes, message):
 def test_a_horizon_before_the_end_goes_with_a_constant_rate_and_any_rate_with_the_end():
     stages.race.job(study(grpo=RL, choose={"horizon": 2}), "llama-smoke")
     stages.race.job(study(grpo=RL | {"scheduler": "linear"}), "llama-smoke")
+
+
+def test_a_finished_study_is_replayed_from_its_tables(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "figures" / "quick", tmp_path / "figures" / "quick")
+    committed = pd.read_csv(tmp_path / "figures" / "quick" / "choose.csv")
+    (tmp_path / "figures" / "quick" / "choose.csv").unlink()
+    quick = Study.load(ROOT / "params" / "quick.yaml")
+    monkeypatch.chdir(tmp_path)
+    made = race.on_paper(quick, policies=["Pass@1", "top two"], budgets=[0.1])["choose"]
+    pd.testing.assert_frame_equal(made, pd.read_csv("figures/quick/choose.csv"), check_dtype=False)
+    same = committed[committed["policy"].isin(["Pass@1", "top two"]) & (committed["budget"] == 0.1)]
+    assert made["regret"].tolist() == pytest.approx(same["regret"].tolist())
+    assert {"measuring.csv", "frontier.png"} <= {path.name for path in Path("figures/quick").iterdir()}
