@@ -1,4 +1,4 @@
-"""`python -m sftrl check|plan|study|report|replay params/quick.yaml`: check, plan and run a study, and what comes after.
+"""`python -m sftrl check|plan|study|report|replay params/quick.yaml`: check a study, plan it, run it, and what follows.
 
 `study` runs the graph by Snakemake, whose output goes to a log, and shows progress: one updating line on a terminal,
 one line per job in a log file. Invalid input in a job is shown as its one-line error.

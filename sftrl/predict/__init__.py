@@ -8,7 +8,7 @@
         noise_ceiling(pool, pool=name)          # how good a perfect predictor could look
     decide(candidates, calibration=runs)        # for checkpoints that have not been through RL
     replay(runs)                                # the same for runs whose RL results are known: its worth is seen
-    advice(answer(runs))                        # whichever of the two there is, in a sentence
+    advice(answer(runs))                        # whichever of the two there is, in words
     order(pool, without_benchmark, pool=name)   # the order of predictors with one benchmark, one run left out
     analyse(results, predictors)                # all of the above, as tables by name
     overtraining(results, counts, probes)       # pairs of runs that differ in epochs, before and after RL

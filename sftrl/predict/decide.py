@@ -3,7 +3,7 @@
     decide(candidates, calibration)     # a table: each metric's view of the candidates, and all of them combined
     replay(runs)                        # the same where all have been through RL: each run predicted from the others
     answer(runs)                        # whichever of the two a study's runs allow, family by family
-    advice(decision)                    # the table in a sentence
+    advice(decision)                    # the table in words
 
 `foretell` has the statistics. Two checkpoints cannot be told apart where the interval of their difference holds 0; a
 shortlist never drops one that the measurement cannot tell from one that it keeps.
