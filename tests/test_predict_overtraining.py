@@ -93,6 +93,17 @@ def test_the_mean_over_sharpened_pairs_and_probes_on_the_way():
     assert found.loc["probe@9 less probe@5", "change"] == pytest.approx(-5 / 16)
 
 
+def test_several_families_are_summarised_alone_and_together():
+    one = counts({"random-100-1ep": [4] * 8, "random-100-4ep": [3] * 8})
+    other = counts({"random-100-1ep": [4] * 8, "random-100-4ep": [1] * 8}).assign(family="g")
+    found = overtraining(pd.concat([results(), results().assign(family="g")]), pd.concat([one, other]))["sharpened"]
+    assert list(found["family"]) == ["f", "g", "all"]
+    assert list(found["pairs"]) == [1, 1, 2]
+    assert found["change"].tolist() == pytest.approx([-1 / 8, -3 / 8, -2 / 8])
+    half = 12.706204736 * np.std([-1 / 8, -3 / 8], ddof=1) / np.sqrt(2)
+    assert found["pairs_high"].iloc[-1] == pytest.approx(-2 / 8 + half)
+
+
 def test_the_interval_covers_the_change_of_the_population():
     """Problems drawn anew: 95 % of intervals hold the true mean change, give or take what 400 draws leave open."""
     rng = np.random.default_rng(0)

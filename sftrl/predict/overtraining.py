@@ -41,8 +41,9 @@ def overtraining(
     Returns:
         `pairs`: `family, fewer, more`, `pass@1_change`, `pass@k_change`, `sharpened`, and `post_rl_change` with its
         interval over problems, as shares; the mean over RL seeds, of which both have the same.
-        `sharpened`: `family, outcome` (`post_rl`, `probe@step`, and the last probe less the first after step 0),
-        `pairs`, `change`, an interval over problems (`low`, `high`) and one over pairs (`pairs_low`, `pairs_high`).
+        `sharpened`: `family` (and `all`, where there are several), `outcome` (`post_rl`, `probe@step`, and the last probe
+        less the first after step 0), `pairs`, `change`, an interval over problems (`low`, `high`) and one over pairs
+        (`pairs_low`, `pairs_high`).
 
     Raises:
         InputError: a column is missing.
@@ -119,9 +120,13 @@ def _mean(change: pd.Series, level: float) -> tuple[float, float, float]:
 
 def _summary(changes: dict[tuple, dict[str, pd.Series]], level: float) -> pd.DataFrame:
     columns = ["family", "outcome", "pairs", "change", "low", "high", "pairs_low", "pairs_high"]
+    groups: dict[str, list] = {}
+    for (family, _, _), change in changes.items():
+        groups.setdefault(family, []).append(change)
+    if len(groups) > 1:
+        groups["all"] = list(changes.values())
     rows = []
-    for family in dict.fromkeys(pair[0] for pair in changes):
-        found = [change for pair, change in changes.items() if pair[0] == family]
+    for family, found in groups.items():
         outcomes = {name: [change[name] for change in found] for name in found[0]}
         probes = [name for name in outcomes if name.startswith("probe@") and name != "probe@0"]
         if len(probes) > 1:
