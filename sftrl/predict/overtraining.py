@@ -41,7 +41,7 @@ def overtraining(
     Returns:
         `pairs`: `family, fewer, more`, `pass@1_change`, `pass@k_change`, `sharpened`, and `post_rl_change` with its
         interval over problems, as shares; the mean over RL seeds, of which both have the same.
-        `sharpened`: `family` (and `all`, where there are several), `outcome` (`post_rl`, `probe@step`, and the last probe
+        `sharpened`: `family` (and `all`, if there are several), `outcome` (`post_rl`, `probe@step`, and the last probe
         less the first after step 0), `pairs`, `change`, an interval over problems (`low`, `high`) and one over pairs
         (`pairs_low`, `pairs_high`).
 
