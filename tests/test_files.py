@@ -1,4 +1,4 @@
-"""Files are whole or absent, tables come back as they were, hashes see names and bytes."""
+"""Writes are atomic, tables come back as they were, hashes see names and bytes."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""The notebooks as users run them: the whole `smoke` study by Snakemake and papermill, and a slip in each way in."""
+"""The notebooks as users run them: the whole `smoke` study by Snakemake and papermill, and invalid input to each."""
 
 import json
 import os
@@ -293,8 +293,8 @@ def test_a_slip_ends_in_one_clear_line(finished, words, message):
 def test_a_slip_in_the_params_stops_snakemake_at_once(finished):
     values = yaml.safe_load((finished / "params" / "smoke.yaml").read_text())
     values["grpo"]["steps"] = 0
-    (finished / "params" / "slip.yaml").write_text(yaml.safe_dump(values))
-    result = call(finished, "snakemake", "--cores", "2", "--configfile", "params/slip.yaml")
+    (finished / "params" / "invalid.yaml").write_text(yaml.safe_dump(values))
+    result = call(finished, "snakemake", "--cores", "2", "--configfile", "params/invalid.yaml")
     assert result.returncode != 0
     assert "grpo.steps: 0 should be greater than or equal to 1" in result.stderr
     assert "Traceback" not in result.stderr

@@ -13,7 +13,7 @@ from simulated import study
 from sftrl.errors import InputError
 from sftrl.predict import advice, answer, decide, replay, runs_table
 from sftrl.predict.decide import metrics_of
-from sftrl.predict.foretell import left_out_density
+from sftrl.predict.forecast import left_out_density
 from sftrl.predict.ranking import differences, with_the_alike
 
 
@@ -142,7 +142,7 @@ def test_prediction_is_the_lines_with_its_t_interval():
     assert (table["predicted"] - table["low"]).to_numpy() == pytest.approx(reach, rel=0.03)
 
 
-def test_the_metric_that_foretells_the_calibration_runs_decides(runs):
+def test_the_metric_that_predicts_the_calibration_runs_decides(runs):
     """Pass@64 tells the result in these studies, and Pass@1 does not."""
     decision = decide(runs[8:], runs[:8], predictors=("pass@1", "pass@64"))
     weight = decision.groupby("predictor")["weight"].first()
@@ -193,7 +193,7 @@ def test_four_samples_for_each_draw():
 # ---- replay and answer
 
 
-def test_replay_foretells_each_run_from_the_others(runs):
+def test_replay_predicts_each_run_from_the_others(runs):
     metrics = ("pass@1", "pass@64")
     replayed = overall(replay(runs, predictors=metrics))
     assert (replayed["post_rl"] == runs.set_index("run").loc[replayed.index, "post_rl"]).all()

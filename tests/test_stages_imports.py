@@ -1,4 +1,4 @@
-"""Samples of other harnesses as the runs of a study: a params file is enough, its slips are named before any work."""
+"""Samples of other harnesses as the runs of a study: a params file is enough; mistakes in it are named first."""
 
 import json
 

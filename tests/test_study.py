@@ -1,4 +1,4 @@
-"""A study's params: every slip is named before anything runs; jobs depend on what they read and on nothing else."""
+"""A study's params: every mistake is named before anything runs; jobs depend on what they read and on nothing else."""
 
 from pathlib import Path
 

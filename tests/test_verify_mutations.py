@@ -25,7 +25,7 @@ def fraction(draw: random.Random, size: int = 60) -> Fraction:
 
 
 def another(draw: random.Random, value: Fraction) -> Fraction:
-    """A number near another one, as slips make it."""
+    """A number near another one, as mistakes make it."""
     a, b = value.numerator, value.denominator
     near = [value + 1, value - 1, -value, value * 10, value / 10, value * 2, Fraction(a, b + 1), Fraction(a + b, b + 1)]
     near += [Fraction(b, a) if a else Fraction(1), value + Fraction(1, 1000), round(value), Fraction(round(value, 2))]

@@ -53,7 +53,7 @@ def probed(t: np.ndarray, counts: np.ndarray, samples: int) -> Probed:
 
 
 def suits(counts: np.ndarray, samples: int) -> float:
-    """Return the variance, on the scale of scores, of a candidate's mean over problems drawn anew, less what is common.
+    """Return the variance, on the scale of scores, of a candidate's mean over new problems, less what is common.
 
     Args:
         counts: of every candidate on every problem at one step (candidates, problems), two or more of each.
@@ -95,7 +95,7 @@ UNIFORM = np.full((len(FAMILY[0]), len(USUAL)), 1 / (len(FAMILY[0]) * len(USUAL)
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """What `decide` foretells from calibration runs of the family, in logits: middle_i + f load_i + spread_i e_i.
+    """What `decide` predicts from calibration runs of the family, in logits: middle_i + f load_i + spread_i e_i.
 
     All are (n,); f and e_i are standard normal, f the same for all candidates: how steep the line is that tells them
     apart.

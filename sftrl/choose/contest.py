@@ -1,4 +1,4 @@
-"""A race of SFT checkpoints: which segment of RL to run next, when to stop, and whom to take.
+"""A race of SFT checkpoints: which segment of RL to run next, when to stop, and which to take.
 
     race = Race(candidates, horizon=120, problems=ids, budget=0.10, margin=0.01, log="race.json")
     while job := race.ask():                  # a run, the step to take it to, the problems to probe it on
@@ -24,7 +24,7 @@ from sftrl.choose.belief import UNIFORM, WOBBLE, Draws, Forecast, Probed, draw, 
 from sftrl.errors import InputError
 from sftrl.files import read_json, write_json
 from sftrl.predict.decide import metrics_of
-from sftrl.predict.foretell import predict
+from sftrl.predict.forecast import predict
 from sftrl.tables import POST_RL, need
 
 AT = (0.05, 0.1, 0.2, 0.35, 0.5, 1.0)  # shares of the horizon at which a run may be probed, unless told; chosen here
@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Whom to take.
+    """The run to take.
 
     Attributes:
         run: its name.
@@ -218,7 +218,7 @@ class Race:
 
     @property
     def choice(self) -> Choice:
-        """Whom to take, by all that was told. InputError: a candidate has not been probed before RL."""
+        """The run to take, by all that was told. InputError: a candidate has not been probed before RL."""
         if waiting := [run for run in self.alive if not self._of(run)]:
             raise InputError(f"choose: {waiting[0]} has not been probed before RL, so there is no choice yet")
         return self._look()[0]
@@ -326,7 +326,7 @@ class Race:
         return [row for row in self.probes if row["run"] == run]
 
     def _silent(self, run: str) -> bool:
-        """Whether RL has nothing to learn from: groups without a signal, and a score that foretells no others."""
+        """Whether RL has nothing to learn from: groups without a signal, as its score lets expect."""
         last, hopeless = self._of(run)[-1], 1 - NO_SIGNAL ** (1 / self.group_size)
         quiet = last["zero_advantage"] is not None and last["zero_advantage"] >= NO_SIGNAL
         return last["step"] >= SIGNAL_BY * self.horizon and quiet and self.score(last) < hopeless
@@ -339,7 +339,7 @@ class Race:
         return sum(row["tokens"] for row in self._of(run))
 
     def _step_tokens(self, run: str) -> float:
-        """Tokens of a step of RL: as its last segment took, or foreseen from its probe."""
+        """Tokens of a step of RL: as its last segment took, or estimated from its probe."""
         rows = self._of(run)
         if len(rows) > 1:
             return rows[-1]["tokens"] / (rows[-1]["step"] - rows[-2]["step"])

@@ -31,7 +31,7 @@ def decision(table: pd.DataFrame) -> Figure:
         overall = rows[rows["predictor"] == rows["predictor"].iloc[-1]].reset_index(drop=True)
         if overall["predicted"].notna().any():
             panels = [part.subplots()]
-            _draw_foretold(panels[0], overall)
+            _draw_predicted(panels[0], overall)
         else:
             metrics = {name: m for name, m in rows.groupby("predictor", sort=False) if m["value"].notna().any()}
             panels = list(part.subplots(1, len(metrics), sharey=True, squeeze=False).flat)
@@ -63,7 +63,7 @@ def _colours(rows: pd.DataFrame) -> list[str]:
     return [BEST_RED, *(PALE if apart else RL_BLUE for apart in rows["apart"].iloc[1:])]
 
 
-def _draw_foretold(axes: Axes, rows: pd.DataFrame) -> None:
+def _draw_predicted(axes: Axes, rows: pd.DataFrame) -> None:
     for y, (row, colour) in enumerate(zip(rows.to_dict("records"), _colours(rows), strict=True)):
         axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, lw=1.3)
         axes.plot(100 * row["predicted"], y, "o", color=colour, ms=4.5)

@@ -54,7 +54,7 @@ def _line(axes, rows: pd.DataFrame, name: str, look: dict) -> None:
 
 @styled
 def racing(seen: pd.DataFrame, candidates: pd.DataFrame, horizon: int) -> Figure:
-    """Draw what a race has seen, a line a candidate, and what it foretells at the horizon with its 95 % interval.
+    """Draw what a race has seen, a line a candidate, and the score predicted at the horizon with its 95 % interval.
 
     Args:
         seen: `run, step, score`, a row a probe.

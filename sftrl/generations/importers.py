@@ -35,7 +35,7 @@ def import_samples(
     Args:
         folder: the store; made if absent.
         files: what the harness wrote, one file a task.
-        format: `lm_eval`, `lighteval`, `inspect` or `jsonl`; by default told by the files' names.
+        format: `lm_eval`, `lighteval`, `inspect` or `jsonl`; by default inferred from the files' names.
         tokenizer: the model's. With it, token counts that a file lacks are known to within the few tokens by which
             encoding the text anew may differ.
         problems: problem rows with golds of one's own, in the place of the files'; the same ids, all of them sampled.

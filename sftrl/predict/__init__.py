@@ -15,7 +15,7 @@
 
 The parts: `runs` (from the study's files to runs), `features` and `measures` (what a judgement sees, and correlations),
 `uncertainty` (their intervals at 8 to 40 runs), `judge` (the protocols), `comparison`, `order`, `ceiling`, `lines`;
-`foretell`, `ranking`, `decide` and `advice`. docs/statistics.md explains the statistics, and measures their coverage.
+`forecast`, `ranking`, `decide` and `advice`. docs/statistics.md explains the statistics, and measures their coverage.
 """
 
 from sftrl.predict.advice import advice

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sftrl.predict.comparison import expected_regret
-from sftrl.predict.foretell import COMBINED, FEWEST, NO_METRIC
+from sftrl.predict.forecast import COMBINED, FEWEST, NO_METRIC
 from sftrl.tables import POST_RL, label
 
 NAMED = 4  # runs that a sentence can carry

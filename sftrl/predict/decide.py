@@ -5,7 +5,7 @@
     answer(runs)                        # whichever of the two a study's runs allow, family by family
     advice(decision)                    # the table in words
 
-`foretell` has the statistics. Two checkpoints cannot be told apart where the interval of their difference holds 0; a
+`forecast` has the statistics. Two checkpoints cannot be told apart where the interval of their difference holds 0; a
 shortlist never drops one that the measurement cannot tell from one that it keeps.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.predict.foretell import FEWEST, View, assume, predict, rank
+from sftrl.predict.forecast import FEWEST, View, assume, predict, rank
 from sftrl.predict.ranking import ranking
 from sftrl.tables import POST_RL, RUN, need
 

@@ -1,4 +1,4 @@
-"""The table of a decision: how each metric ranks the candidates, how sure that is, and who cannot be told apart.
+"""The table of a decision: how each metric ranks the candidates, how sure that is, and which cannot be distinguished.
 
 Two intervals stand behind it. Where RL results are drawn, how far a candidate is behind the chosen one has an interval
 from their joint draws. Where there is only a ranking, it is the interval of the difference of what was measured.
@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from sftrl.predict import measures
-from sftrl.predict.foretell import COMBINED, NO_METRIC, View
+from sftrl.predict.forecast import COMBINED, NO_METRIC, View
 from sftrl.tables import DECIMALS, RUN, direction, rounded
 
 ENDS = ("", "_low", "_high")

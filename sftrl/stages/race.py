@@ -148,7 +148,7 @@ def tell(race: Race, segment: Segment, log: pd.DataFrame, probes: pd.DataFrame) 
 
 
 def standing(race: Race) -> str:
-    """Say whom the race would take now, or how many are not probed yet."""
+    """Say which run the race would take now, or how many are not probed yet."""
     waiting = set(race.alive) - {row["run"] for row in race.told}
     if waiting:
         return f"{len(waiting)} candidates are to be probed before RL"

@@ -5,8 +5,8 @@ to assume. `predict` learns from calibration runs, SFT runs of the same family t
 gets a line, and each candidate a predictive distribution, for the line, for the noise around it, and for how little a
 few runs tell of both.
 
-Which metric to believe is decided by replay: every calibration run is predicted from the others, and metrics are
-weighed by how well they foretold it. The mean of the calibration runs competes with them as `NO_METRIC`: where it wins,
+Which metric to believe is decided by replay: every calibration run is predicted from the others, and metrics
+are weighed by how well they predicted it. The mean of the calibration runs competes with them as `NO_METRIC`: where it wins,
 nothing that was measured tells.
 """
 
