@@ -6,8 +6,8 @@ gets a line, and each candidate a predictive distribution, for the line, for the
 few runs tell of both.
 
 Which metric to believe is decided by replay: every calibration run is predicted from the others, and metrics
-are weighed by how well they predicted it. The mean of the calibration runs competes with them as `NO_METRIC`: where it wins,
-nothing that was measured tells.
+are weighed by how well they predicted it. The mean of the calibration runs competes with them as `NO_METRIC`: where it
+wins, nothing that was measured tells.
 """
 
 from typing import NamedTuple
