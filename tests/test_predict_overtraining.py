@@ -136,3 +136,14 @@ def test_the_figure_holds_every_pair_that_went_through_rl():
     markers = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(markers) == 3
     assert sum(line.get_markerfacecolor() == "white" for line in markers) == 1
+
+
+def test_the_figure_follows_sharpened_pairs_through_rl():
+    right = {"random-100-1ep": [4, 3] * 4, "random-100-4ep": [3, 5] * 4}
+    probes = pd.concat([counts(right, step=step) for step in (0, 5, 9)]).drop(columns="phase")
+    said = overtraining(results(), counts(right), probes)
+    panels = ladders(said["pairs"], said["sharpened"]).axes
+    assert len(panels) == 2
+    line = next(line for line in panels[1].lines if line.get_marker() == "o")
+    assert list(line.get_xdata()) == [0, 5, 9]
+    assert list(line.get_ydata()) == pytest.approx(100 * said["sharpened"]["change"].iloc[1:4])

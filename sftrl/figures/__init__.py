@@ -49,7 +49,7 @@ def redraw(folder: str | Path) -> list[str]:
     `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv`,
     `sft_curves.csv` and `step_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse`
     returns them) give `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`;
-    `pairs.csv` gives `ladders`; `choose.csv`, with `measuring.csv`, gives `frontier`;
+    `pairs.csv`, with `sharpened.csv`, gives `ladders`; `choose.csv`, with `measuring.csv`, gives `frontier`;
     `points.csv` (the paper's) gives its six figures, with `judged.csv` and `claims.csv` also what they show.
     A table that is absent leaves its figures out.
     """
@@ -66,7 +66,7 @@ def redraw(folder: str | Path) -> list[str]:
     if "decision" in tables:
         figures["decision"] = decision(tables["decision"])
     if "pairs" in tables and tables["pairs"]["post_rl_change"].notna().any():
-        figures["ladders"] = ladders(tables["pairs"])
+        figures["ladders"] = ladders(tables["pairs"], tables.get("sharpened"))
     if "choose" in tables:
         figures["frontier"] = frontier(tables["choose"], tables.get("measuring"))
     for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves), ("step_curves", step_curves)):

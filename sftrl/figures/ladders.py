@@ -1,6 +1,7 @@
 """What more epochs on the same examples change, before RL and after it."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -9,20 +10,46 @@ from sftrl.tables import POST_RL, need
 
 
 @styled
-def ladders(pairs: pd.DataFrame) -> Figure:
+def ladders(pairs: pd.DataFrame, sharpened: pd.DataFrame | None = None) -> Figure:
     """Draw each pair of runs that differ in epochs: the change of Pass@1 before RL across, after RL upwards.
 
     On the dotted line RL keeps what SFT gained; on the horizontal one nothing is left of it; below, the run that looked
-    better ends lower: a quagmire. Pairs in which Pass@k fell as Pass@1 rose are filled.
+    better ends lower: a quagmire. Pairs in which Pass@k fell as Pass@1 rose are filled; where they were probed during
+    RL, a second panel shows what becomes of their mean change, a line a family.
 
     Args:
-        pairs: rows of `pairs.csv`, as `sftrl.predict.overtraining` gives them.
+        pairs, sharpened: rows of `pairs.csv` and `sharpened.csv`, as `sftrl.predict.overtraining` gives them.
     """
     need(pairs, ["family", "fewer", "more", "pass@1_change", "sharpened", f"{POST_RL}_change"], "pairs")
     rows = pairs[pairs[f"{POST_RL}_change"].notna()]
-    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
-    axes = figure.subplots()
     markers = dict(zip(pd.unique(rows["family"]), FAMILY_MARKERS, strict=False))
+    probed = _probed(sharpened)
+    figure = Figure(figsize=(7.2 if len(probed) else 4.6, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2 if len(probed) else 1, squeeze=False)[0]
+    _draw_pairs(panels[0], rows, markers)
+    if len(probed):
+        _draw_probed(panels[1], probed, markers)
+    looks = [
+        Line2D([], [], color=BEST_RED, marker="o", ls="", ms=5, label="Pass@1 up, Pass@k down before RL"),
+        Line2D([], [], color=RL_BLUE, marker="o", mfc="white", ls="", ms=5, label="other pairs"),
+    ]
+    if len(markers) > 1:
+        looks += [Line2D([], [], color="black", marker=m, ls="", ms=5, label=name) for name, m in markers.items()]
+    figure.legend(handles=looks, loc="outside upper center", ncols=5 if len(probed) else 2)
+    return figure
+
+
+def _probed(sharpened: pd.DataFrame | None) -> pd.DataFrame:
+    """Return each family's rows of probes, with their `step`; none where there are fewer than two steps."""
+    if sharpened is None:
+        return pd.DataFrame()
+    need(sharpened, ["family", "outcome", "pairs", "change", "low", "high"], "sharpened")
+    step = pd.to_numeric(sharpened["outcome"].str.extract(r"^probe@(\d+)$")[0])
+    rows = sharpened.assign(step=step)[step.notna() & (sharpened["family"] != "all")]
+    return rows if rows["step"].nunique() > 1 else rows.iloc[:0]
+
+
+def _draw_pairs(axes: Axes, rows: pd.DataFrame, markers: dict[str, str]) -> None:
     for row in rows.to_dict("records"):
         x, y = 100 * row["pass@1_change"], 100 * row[f"{POST_RL}_change"]
         ends = [100 * row[f"{POST_RL}_change_{end}"] for end in ("low", "high")]
@@ -34,11 +61,13 @@ def ladders(pairs: pd.DataFrame) -> Figure:
     axes.axline((0, 0), slope=1, color="#888888", lw=0.8, ls=":")
     axes.set_xlabel("change of Pass@1 before RL, points")
     axes.set_ylabel("change of Pass@1 after RL, points")
-    looks = [
-        Line2D([], [], color=BEST_RED, marker="o", ls="", ms=5, label="Pass@1 up, Pass@k down before RL"),
-        Line2D([], [], color=RL_BLUE, marker="o", mfc="white", ls="", ms=5, label="other pairs"),
-    ]
-    if len(markers) > 1:
-        looks += [Line2D([], [], color="black", marker=m, ls="", ms=5, label=name) for name, m in markers.items()]
-    figure.legend(handles=looks, loc="outside upper center", ncols=2)
-    return figure
+
+
+def _draw_probed(axes: Axes, rows: pd.DataFrame, markers: dict[str, str]) -> None:
+    for family, line in rows.groupby("family", sort=False):
+        change, low, high = (100 * line[name] for name in ("change", "low", "high"))
+        style = {"color": BEST_RED, "marker": markers[family], "ms": 4, "lw": 1, "elinewidth": 0.7, "alpha": 0.8}
+        axes.errorbar(line["step"], change, [change - low, high - change], **style)
+    axes.axhline(0, color="#888888", lw=0.8)
+    axes.set_xlabel("step of RL")
+    axes.set_ylabel("change on held-out RL problems, points")
