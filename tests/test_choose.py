@@ -166,7 +166,7 @@ class TestRace:
             rest = []
             where = {job.run: job.until_step for job in jobs[:cut]}
             while job := again.ask():
-                replayed = whole.told[cut + len(rest)]
+                replayed = whole.ledger.told[cut + len(rest)]
                 steps = job.until_step - where.get(job.run, 0)
                 counts = dict(zip(again.problems, replayed["counts"], strict=True))
                 again.tell(job, counts=counts, probe_tokens=3200.0, tokens=40.0 * ROLLOUTS * steps)

@@ -36,11 +36,11 @@ def test_the_trl_example_runs(tmp_path, monkeypatch):
     assert race.ask() is None
     assert race.choice.run in ("m0", "m1")
     assert 0 < race.choice.spent <= 0.9
-    steps = {row["run"]: row["step"] for row in race.told}
+    steps = {row["run"]: row["step"] for row in race.ledger.told}
     assert max(steps.values()) > 0  # RL was started, in segments
-    told = len(race.told)
+    told = len(race.ledger.told)
     exec(compile(example, "docs/choose.md", "exec"), names)  # again: it goes on from its log, with nothing to do
-    assert len(names["race"].told) == told
+    assert len(names["race"].ledger.told) == told
 
 
 def test_the_replays_of_the_committed_studies_are_their_tables():

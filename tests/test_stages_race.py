@@ -72,7 +72,7 @@ def test_a_race_drives_real_trainings_and_the_chosen_one_goes_on(plan):
     log = grpo.train(plan, "tiny", run, grpo.problems(plan), rl.begin())
     assert list(log["step"]) == [1, 2, 3, 4]
     probes = pd.read_csv(rl.folder / "probes.csv").groupby("step")["correct"].sum()
-    told = {row["step"]: sum(row["counts"]) for row in contest.told if row["run"] == run}
+    told = {row["step"]: sum(row["counts"]) for row in contest.ledger.told if row["run"] == run}
     assert told == {step: probes[step] for step in told}
     assert str(rl.folder) in race.command(plan, "tiny", run)
 
@@ -103,12 +103,12 @@ def test_every_probe_on_the_way_is_told_with_its_own_tokens():
     )
     race.tell(contest, contest.ask(), log.head(0), probes[probes["step"] == 0])
     race.tell(contest, Segment("a", 2, contest.problems, 2), log, probes)
-    assert [(row["step"], row["counts"], row["tokens"], row["zero_advantage"]) for row in contest.told] == [
+    assert [(row["step"], row["counts"], row["tokens"], row["zero_advantage"]) for row in contest.ledger.told] == [
         (0, [0, 0], 0, None),
         (1, [1, 1], 80, 1.0),
         (2, [2, 2], 160, 0.5),
     ]
-    assert {row["probe_tokens"] for row in contest.told} == {60}
+    assert {row["probe_tokens"] for row in contest.ledger.told} == {60}
 
 
 def test_a_training_that_breaks_is_a_candidate_that_died(plan, monkeypatch):
@@ -119,8 +119,8 @@ def test_a_training_that_breaks_is_a_candidate_that_died(plan, monkeypatch):
 
     monkeypatch.setattr(grpo, "train", broken)
     race.run_segment(plan, "tiny", contest, contest.ask())
-    assert contest.alive == ["m1", "m2"]
-    assert contest.told == [{"run": "m0", "died": "CUDA error"}]
+    assert contest.ledger.alive == ["m1", "m2"]
+    assert contest.ledger.told == [{"run": "m0", "died": "CUDA error"}]
 
 
 @pytest.mark.parametrize(

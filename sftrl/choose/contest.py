@@ -21,6 +21,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from sftrl.choose.belief import UNIFORM, WOBBLE, Draws, Forecast, Probed, draw, probed, suits
+from sftrl.choose.ledger import Ledger
 from sftrl.errors import InputError
 from sftrl.files import read_json, write_json
 from sftrl.predict.decide import metrics_of
@@ -124,7 +125,7 @@ class Race:
                 f"choose: budget {budget:g} cannot pay for probing before RL: {len(self.problems)} problems of "
                 f"{samples} samples each take {measuring:.3f} of RL on all; take fewer samples"
             )
-        self.horizon, self.samples, self.rollouts, self.group_size = horizon, samples, rollouts, group_size
+        self.horizon, self.samples, self.group_size = horizon, samples, group_size
         self.budget, self.margin, self.prior, self.seed, self.draws = budget, margin, prior, seed, draws
         self.forecast, self._forecasts = None, {}
         if calibration is not None:
@@ -136,7 +137,7 @@ class Race:
             metrics = metrics_of(candidates, known)
             views = predict(candidates, known, metrics, draws, np.random.default_rng(seed))
             self.forecast = Forecast.of(views[-1].outcome)
-        self.told: list[dict] = []
+        self.ledger = Ledger(self.runs, horizon, len(self.problems), samples, rollouts)
         self._curves: dict[tuple[str, int], Probed] = {}
         self._believed: tuple[int, tuple[Draws, list[str]]] | None = None
         self._settings = {
@@ -149,7 +150,7 @@ class Race:
 
     def ask(self) -> Job | None:
         """Return the next job, or None when the race is over; the same one until it is told."""
-        waiting = [run for run in self.alive if not self._of(run)]
+        waiting = [run for run in self.ledger.alive if not self.ledger.of(run)]
         if waiting:
             return Job(waiting[0], 0, self.problems, self.samples)
         return self._look()[1]
@@ -181,9 +182,9 @@ class Race:
         where = f"choose: {job.run} at step {job.until_step}"
         if job.run not in self.runs:
             raise InputError(f"{where}: no candidate of this race; they are {', '.join(self.runs)}")
-        if job.run not in self.alive:
+        if job.run not in self.ledger.alive:
             raise InputError(f"{where}: this candidate has died")
-        last = self._of(job.run)[-1]["step"] if self._of(job.run) else -1
+        last = self.ledger.of(job.run)[-1]["step"] if self.ledger.of(job.run) else -1
         if job.until_step <= last or job.until_step > self.horizon:
             raise InputError(f"{where}: its last probe was at step {last}, and the horizon is {self.horizon}")
         if last < 0 < job.until_step:
@@ -204,33 +205,18 @@ class Race:
 
     def died(self, run: str, why: str) -> None:
         """Note that a candidate can go no further: it is neither asked for nor chosen from now on."""
-        if run not in self.alive:
-            raise InputError(f"choose: {run}: no candidate that is alive; those are {', '.join(self.alive)}")
-        if len(self.alive) == 1:
+        if run not in self.ledger.alive:
+            raise InputError(f"choose: {run}: no candidate that is alive; those are {', '.join(self.ledger.alive)}")
+        if len(self.ledger.alive) == 1:
             raise InputError(f"choose: {run}: the last candidate has died ({why}): nothing is left to choose")
         self._write({"run": run, "died": why})
 
     @property
-    def alive(self) -> list[str]:
-        """The candidates that have not died."""
-        dead = {row["run"] for row in self.told if "died" in row}
-        return [run for run in self.runs if run not in dead]
-
-    @property
     def choice(self) -> Choice:
         """The run to take, by all that was told. InputError: a candidate has not been probed before RL."""
-        if waiting := [run for run in self.alive if not self._of(run)]:
+        if waiting := [run for run in self.ledger.alive if not self.ledger.of(run)]:
             raise InputError(f"choose: {waiting[0]} has not been probed before RL, so there is no choice yet")
         return self._look()[0]
-
-    @property
-    def probes(self) -> list[dict]:
-        """What was told of probes, in that order: `run, step, counts, tokens, probe_tokens`, and what `tell` takes."""
-        return [row for row in self.told if "died" not in row]
-
-    def score(self, probe: dict) -> float:
-        """Return the mean score of one of `probes`."""
-        return sum(probe["counts"]) / self.samples / len(self.problems)
 
     def table(self) -> pd.DataFrame:
         """Return a row a candidate, best first: `run, step, score` of its last probe, `predicted, low, high` (the score
@@ -240,17 +226,13 @@ class Race:
         best = np.bincount(belief.score.argmax(axis=1), minlength=len(runs)) / len(belief.score)
         rows = []
         for i, run in enumerate(runs):
-            last = self._of(run)[-1]
+            last = self.ledger.of(run)[-1]
             rows.append({
-                "run": run, "step": last["step"], "score": self.score(last),
+                "run": run, "step": last["step"], "score": self.ledger.score(last),
                 "predicted": belief.score[:, i].mean(), "low": low[i], "high": high[i], "p_best": best[i],
-                "tokens": self._rl_tokens(run), "note": "no signal" if self._silent(run) else "",
+                "tokens": self.ledger.rl_tokens(run), "note": "no signal" if self._silent(run) else "",
             })  # fmt: skip
         return pd.DataFrame(rows).sort_values("predicted", ascending=False, ignore_index=True)
-
-    def spent(self, run: str) -> float:
-        """Return what choosing `run` has cost: all probes and RL on the others, as a share of RL on all."""
-        return (self._probes() + self._lost(run)) / self._all()
 
     def _look(self) -> tuple[Choice, Job | None]:
         """Return the choice and the next job, if there is one."""
@@ -266,24 +248,24 @@ class Race:
         elif regret > self.margin:
             job, why = self._next(belief, [(i, runs[i], best[place]) for place, i in enumerate(racing)])
         leader = runs[racing[first]]
-        return Choice(leader, float(best[first]), regret, self.spent(leader), why), job
+        return Choice(leader, float(best[first]), regret, self.ledger.spent(leader), why), job
 
     def _next(self, belief: Draws, racing: list[tuple[int, str, float]]) -> tuple[Job | None, str]:
         """Return the segment whose probe brings most for its price, or None and why there is none."""
         mean = belief.score.mean(axis=0)
         order = sorted(racing, key=lambda one: -mean[one[0]])
-        room = self.budget * self._all() - self._probes()
+        room = self.budget * self.ledger.all_tokens() - self.ledger.probe_tokens()
         found, affordable = [], False
         for i, run, chance in racing:
-            rows = self._of(run)
+            rows = self.ledger.of(run)
             later = [step for step in self.at if step > rows[-1]["step"]]
             rival = mean[next(j for j, other, _ in order if other != run)]
-            probe = self._length(run) * self.samples * len(self.problems)
+            probe = self.ledger.length(run) * self.samples * len(self.problems)
             noise = self._probed(run).noise[-1] + WOBBLE**2 * (len(rows) == 1)
             for step in later:
-                tokens = (step - rows[-1]["step"]) * self._step_tokens(run)
+                tokens = (step - rows[-1]["step"]) * self.ledger.step_tokens(run)
                 # Whoever of the first two is taken in the end, what is lost on the others must fit.
-                if probe + max(self._lost(other) + tokens * (other != run) for _, other, _ in order[:2]) > room:
+                if probe + max(self.ledger.lost(other) + tokens * (other != run) for _, other, _ in order[:2]) > room:
                     continue
                 affordable = True
                 z = belief.at(i, np.array([step / self.horizon]))[:, 0]
@@ -301,10 +283,10 @@ class Race:
 
     def _believe(self) -> tuple[Draws, list[str]]:
         """Return draws of what the living candidates may become, and their names."""
-        if self._believed and self._believed[0] == len(self.told):
+        if self._believed and self._believed[0] == len(self.ledger.told):
             return self._believed[1]
-        runs = self.alive
-        before = np.array([self._of(run)[0]["counts"] for run in runs])
+        runs = self.ledger.alive
+        before = np.array([self.ledger.of(run)[0]["counts"] for run in runs])
         forecast = self.forecast
         if forecast:
             kept = tuple(self.runs.index(run) for run in runs)
@@ -312,59 +294,30 @@ class Race:
         unsure = suits(before, self.samples) if len(runs) > 1 else 0.0
         how = {"forecast": forecast, "prior": self.prior, "draws": self.draws, "seed": self.seed}
         belief = draw([self._probed(run) for run in runs], unsure=unsure, **how), runs
-        self._believed = len(self.told), belief
+        self._believed = len(self.ledger.told), belief
         return belief
 
     def _probed(self, run: str) -> Probed:
-        rows = self._of(run)
+        rows = self.ledger.of(run)
         if (run, len(rows)) not in self._curves:
             steps = np.array([row["step"] for row in rows]) / self.horizon
             self._curves[run, len(rows)] = probed(steps, np.array([row["counts"] for row in rows]), self.samples)
         return self._curves[run, len(rows)]
 
-    def _of(self, run: str) -> list[dict]:
-        return [row for row in self.probes if row["run"] == run]
-
     def _silent(self, run: str) -> bool:
         """Whether RL has nothing to learn from: groups without a signal, as its score lets expect."""
-        last, hopeless = self._of(run)[-1], 1 - NO_SIGNAL ** (1 / self.group_size)
+        last, hopeless = self.ledger.of(run)[-1], 1 - NO_SIGNAL ** (1 / self.group_size)
         quiet = last["zero_advantage"] is not None and last["zero_advantage"] >= NO_SIGNAL
-        return last["step"] >= SIGNAL_BY * self.horizon and quiet and self.score(last) < hopeless
-
-    def _length(self, run: str) -> float:
-        """Mean tokens of a response, by its last probe."""
-        return self._of(run)[-1]["probe_tokens"] / self.samples / len(self.problems)
-
-    def _rl_tokens(self, run: str) -> float:
-        return sum(row["tokens"] for row in self._of(run))
-
-    def _step_tokens(self, run: str) -> float:
-        """Tokens of a step of RL: as its last segment took, or estimated from its probe."""
-        rows = self._of(run)
-        if len(rows) > 1:
-            return rows[-1]["tokens"] / (rows[-1]["step"] - rows[-2]["step"])
-        return self.rollouts * self._length(run)
-
-    def _all(self) -> float:
-        """Tokens of RL on all candidates to the horizon."""
-        runs = [run for run in self.runs if self._of(run)]
-        each = [self._rl_tokens(r) + (self.horizon - self._of(r)[-1]["step"]) * self._step_tokens(r) for r in runs]
-        return float(np.mean(each)) * len(self.runs)
-
-    def _probes(self) -> float:
-        return sum(row["probe_tokens"] for row in self.probes)
-
-    def _lost(self, chosen: str) -> float:
-        return sum(row["tokens"] for row in self.probes if row["run"] != chosen)
+        return last["step"] >= SIGNAL_BY * self.horizon and quiet and self.ledger.score(last) < hopeless
 
     def _write(self, row: dict) -> None:
-        self.told.append(row)
+        self.ledger.told.append(row)
         if self._log:
-            write_json(self._log, {"race": self._settings, "told": self.told})
+            write_json(self._log, {"race": self._settings, "told": self.ledger.told})
 
     def _go_on(self, kept: dict) -> None:
         """Take up a log: the settings must be this race's."""
         for name, value in self._settings.items():
             if (there := kept.get("race", {}).get(name)) != value and name not in ("budget", "margin"):
                 raise InputError(f"{self._log}: a race with {name} = {there!r}, now {value!r}: give it another log")
-        self.told = kept["told"]
+        self.ledger.told = kept["told"]

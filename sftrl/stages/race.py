@@ -131,7 +131,7 @@ def tell(race: Race, segment: Segment, log: pd.DataFrame, probes: pd.DataFrame) 
         log: of the training, `step, mean_length, frac_reward_zero_std, entropy`.
         probes: `step, benchmark, id, samples, correct, tokens`.
     """
-    last = max((row["step"] for row in race.probes if row["run"] == segment.run), default=-1)
+    last = max((row["step"] for row in race.ledger.probes if row["run"] == segment.run), default=-1)
     for step, rows in probes.groupby("step"):
         if not last < step <= segment.until_step:
             continue
@@ -140,7 +140,7 @@ def tell(race: Race, segment: Segment, log: pd.DataFrame, probes: pd.DataFrame) 
             segment._replace(until_step=int(step)),
             counts=dict(zip(problem_names(rows), rows["correct"], strict=True)),
             probe_tokens=rows["tokens"].sum(),
-            tokens=steps["mean_length"].sum() * race.rollouts if len(steps) else 0,
+            tokens=steps["mean_length"].sum() * race.ledger.rollouts if len(steps) else 0,
             zero_advantage=float(steps["frac_reward_zero_std"].mean()) if len(steps) else None,
             entropy=float(steps["entropy"].iloc[-1]) if len(steps) else None,
         )
@@ -149,7 +149,7 @@ def tell(race: Race, segment: Segment, log: pd.DataFrame, probes: pd.DataFrame) 
 
 def standing(race: Race) -> str:
     """Say which run the race would take now, or how many are not probed yet."""
-    waiting = set(race.alive) - {row["run"] for row in race.told}
+    waiting = set(race.ledger.alive) - {row["run"] for row in race.ledger.told}
     if waiting:
         return f"{len(waiting)} candidates are to be probed before RL"
     choice = race.choice
@@ -161,7 +161,7 @@ def standing(race: Race) -> str:
 
 def seen(race: Race) -> pd.DataFrame:
     """Return the score of every probe told: `run, step, score`."""
-    rows = [(row["run"], row["step"], race.score(row)) for row in race.probes]
+    rows = [(row["run"], row["step"], race.ledger.score(row)) for row in race.ledger.probes]
     return pd.DataFrame(rows, columns=["run", "step", "score"])
 
 
