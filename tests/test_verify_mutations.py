@@ -65,6 +65,7 @@ def numbers(draw: random.Random) -> Drawn:
 def large(draw: random.Random) -> Drawn:
     """Powers and factorials: next to them, and beside the point."""
     n, k = draw.randint(30, 2500), draw.randint(20, 900)
+    few = 1 + k % (n - 1)  # of n, and neither none nor all
     gold, right, wrong = draw.choice(
         [
             (f"{n}!", rf"{n} \cdot {n - 1}!", [f"{n + 1}!", f"{n - 1}!", f"{n}!!", f"{n}^{{{n}}}"]),
@@ -74,7 +75,7 @@ def large(draw: random.Random) -> Drawn:
                 rf"{n} + 10 \cdot 10^{{{k - 1}}}",
                 [f"10^{{{k}}}", f"10^{{{k}}}-{n}", f"10^{{{k + 1}}}+{n}"],
             ),
-            (rf"\binom{{{n}}}{{{k % n}}}", rf"\binom{{{n}}}{{{n - k % n}}}", [rf"\binom{{{n + 1}}}{{{k % n}}}"]),
+            (rf"\binom{{{n}}}{{{few}}}", rf"\binom{{{n}}}{{{n - few}}}", [rf"\binom{{{n + 1}}}{{{few}}}"]),
         ]
     )
     wrong = [text for text in wrong if n != k or "^" not in text]

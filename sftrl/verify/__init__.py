@@ -10,6 +10,7 @@ is decided once. Store `VERIFIER_VERSION` with every grade: the choice of verifi
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
@@ -25,6 +26,7 @@ __all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "forget", "verify", 
 
 VERIFIER_VERSION = "sftrl-2"
 MAX_ASKED = 20_000  # pairs remembered
+MAX_TIMEOUT = 86_400  # seconds
 
 Status = Literal["correct", "incorrect", "unparseable_response", "unparseable_gold", "timed_out"]
 
@@ -97,12 +99,12 @@ def verify_many(
 
     Raises:
         InputError: if the lengths differ, an answer type is unknown, a tolerance is negative, or the timeout is not
-            positive and finite.
+            a positive number of at most a day, or what should be numbers or lists are none.
     """
     n = len(responses)
     if answer_types is None or isinstance(answer_types, str):
         answer_types = [answer_types] * n
-    answer_types = [kind if isinstance(kind, str) else None for kind in answer_types]  # pandas writes None as NaN
+    answer_types = [None if kind != kind else kind for kind in answer_types]  # pandas writes None as NaN
     if choices is None:
         choices = [None] * n
     tolerances = [tolerance] * n if tolerance is None or isinstance(tolerance, Real) else tolerance
@@ -115,8 +117,10 @@ def verify_many(
     for allowed in tolerances if tolerances is tolerance else [tolerance]:
         if allowed is not None and (not isinstance(allowed, Real) or allowed < 0 or allowed == math.inf):
             raise InputError(f"tolerance {allowed!r} is no relative tolerance: a number of 0 or more")
-    if not 0 < timeout < math.inf:
-        raise InputError(f"timeout {timeout} is no number of seconds above 0")
+    if not isinstance(timeout, Real) or not 0 < timeout <= MAX_TIMEOUT:
+        raise InputError(f"timeout {timeout!r} is no number of seconds above 0, and up to {MAX_TIMEOUT}")
+    if not isinstance(workers, Integral):
+        raise InputError(f"workers {workers!r} is no number of processes")
 
     verdicts: list[Verdict | None] = [None] * n
     decided: dict[tuple, Verdict] = {}
@@ -127,7 +131,7 @@ def verify_many(
         if not isinstance(gold, str):
             gold = _written(gold)
         if options is not None:
-            options = None if isinstance(options, float) else tuple(options)
+            options = None if isinstance(options, float) else tuple(map(str, options))
         if allowed is not None:  # pandas writes None as NaN
             allowed = float(allowed) if allowed == allowed else None
         key = (gold, answer, kind, options, allowed)
@@ -142,7 +146,7 @@ def verify_many(
                 continue
             verdict = decided[key] = Verdict(status, answer, "extract" if answer is None else "exact")
         verdicts[i] = verdict
-    for key, reply in zip(open_pairs, _ask([key[:2] for key in open_pairs], workers, timeout), strict=True):
+    for key, reply in zip(open_pairs, _ask([key[:2] for key in open_pairs], workers, float(timeout)), strict=True):
         verdict = Verdict(_STATUS[reply], key[1], "math-verify")
         for i in open_pairs[key]:
             verdicts[i] = verdict
@@ -151,9 +155,11 @@ def verify_many(
 
 def _written(gold: object) -> str | None:
     """A table's number as text, of Python or numpy; None for what is no gold answer, as NaN."""
+    if isinstance(gold, bool):
+        return None
     if isinstance(gold, Integral):
         return str(int(gold))
-    return str(gold) if isinstance(gold, Real) and math.isfinite(gold) else None
+    return str(gold) if isinstance(gold, Real | Decimal) and math.isfinite(gold) else None
 
 
 _asked: dict[tuple, str] = {}  # what math-verify said, so that the same doubtful answer costs once in a whole GRPO run

@@ -32,15 +32,20 @@ _LED = re.compile(
 _LABELS = re.compile(r"(?:^|[\s,;)])\(?([A-H])[).:](?=[\s(]|$)")
 _WORD = re.compile(r"[^\W\d_]{3,}|^[Nn]o$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*([ap])\.?\s*(?:m|\.)?\.?", re.IGNORECASE)
-_CONDITION = re.compile(r"[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
+_TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*(?:([ap])\.?\s*(?:m|\.)?\.?)?", re.IGNORECASE)
+_CONDITION = re.compile(r"(?<![\s,;$])[\s,;$]*(?:\\(?:text|mbox|textrm)\s*\{[\s,~]*)?\b(?:where|for)\b.*", re.DOTALL)
 MAX_PHRASE = 5  # words whose order says nothing
-_STOP = {"the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
+_STOP = {"all", "the", "a", "an", "is", "are", "of", "for", "to", "be", "it", "at", "on", "in", "numbers", "number"}
 # A whole answer in words that is a set.
 _PHRASE = re.compile(r"(?:\\(?:text|mbox|textbf|mathrm)\s*\{[A-Za-z $]*\}|[A-Za-z ])+")
-_EMPTY = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?|(?:the )?empty set")
+_EMPTY = re.compile(
+    r"(?:there (?:is|are) )?no (?:real )?solutions?(?: exists?)?|(?:the )?empty(?: ?set)?|none|varnothing"
+)
 _REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
-_NOTHING = {"none", "no solution", "no solutions", "no real solutions", "empty set", "empty", "emptyset", "varnothing"}
+_BUILDER = re.compile(  # {x : x < 3}
+    r"\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\\mid|\||:|\\text\s*\{\s*such that\s*\})(.*\1.*)\\\}",
+    re.DOTALL,
+)
 # What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.
 _COMPUTED = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?:\\limits)?\s*_")
 _RELATION = re.compile(r"[<>=]|\\(?:[lg]e|[lg]eq|[lg]t|neq?)(?![A-Za-z])")
@@ -58,6 +63,8 @@ def readings(text: str) -> tuple[tuple, ...]:
         phrase = " ".join(re.sub(r"\\[a-z]+|[{}$]", " ", text).lower().split())
         if _EMPTY.fullmatch(phrase) or _REALS.fullmatch(phrase):
             return (("empty",) if _EMPTY.fullmatch(phrase) else ("reals",),)
+    if builder := _BUILDER.fullmatch(text):
+        text = builder[2]
     choices = [(False, False)]
     choices += [(True, False)] if re.search(r"\d,\d{3}(?!\d)", text) else []
     choices += [(False, True)] if "/" in text else []
@@ -110,9 +117,8 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         led = _leading_letter(answer)
         if led and gold_letter.isupper():
             return _status(gold_letter == led)
-    time = _times(gold)
-    if time:
-        return _status(time == _times(answer))
+    if time := _times(gold, halved=True):
+        return _status(time == _times(answer, halved=False))
     gold_trees, trees = readings(gold), readings(answer)
     if gold_letter and not gold_trees:  # `\text{(C)}`, and the answer is no letter
         return "incorrect"
@@ -137,10 +143,13 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     return None
 
 
-def _times(text: str) -> tuple[int, ...] | None:
-    """`4:30 p.m.` as numbers: hours, minutes, and whether after noon. A bare `4:30` may be a ratio."""
+def _times(text: str, halved: bool) -> tuple[int, ...] | None:
+    """`4:30 p.m.`, or `16:30` where it need not say which half of the day, as hours, minutes and seconds."""
     match = _TIME.fullmatch(_unwrapped(text))
-    return (int(match[1]), int(match[2]), int(match[3] or 0), match[4].lower() == "p") if match else None
+    if match is None or not (match[4] or (int(match[1]) > 12 and not halved)):
+        return None  # a bare `4:30` may be a ratio
+    hour = int(match[1]) % 12 + 12 * (match[4] in "pP") if match[4] else int(match[1])
+    return hour, int(match[2]), int(match[3] or 0)
 
 
 def _same_reading(golds: tuple, answers: tuple, kind: str | None, tolerance: float | None) -> bool | None:
@@ -219,11 +228,11 @@ def _words(text: str) -> list[str]:
 
 def _text_key(text: str) -> tuple[str, ...]:
     plain = _unwrapped(clean(text)).casefold().replace("\\", " ")
-    if " ".join(re.findall(r"\w+", plain)) in _NOTHING:
+    if _EMPTY.fullmatch(" ".join(re.findall(r"\w+", plain))):
         return ("none",)
     if verdict := re.match(r"\s*(yes|no)\b(?!.*\b(?:yes|no|not|but)\b)(?=\W|$)\s*([,.;]|$)", plain, re.DOTALL):
         return (verdict[1],)  # No, there is none
-    words = re.findall(r"\w+|[^\w\s{}]", plain)
+    words = re.findall(r"\w+|[^\w\s{}]", plain.replace("does not exist", "dne"))
     kept = [word for word in words if word not in _STOP and word not in ".,;:!'\"()"]
     # "odd n" is "n is odd", and letters are a set; but "odd, even" is not "even, odd", nor a formula its anagram
     unordered = all(word.isalpha() for word in kept) and ("," not in words or all(len(word) == 1 for word in kept))

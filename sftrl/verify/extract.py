@@ -16,8 +16,8 @@ TAIL = 300  # characters at the end in which an unmarked answer is looked for
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TOKEN = re.compile(r"[-+]?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
 _BETWEEN = re.compile(r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\\\|\\q?quad|\b(?:and|or)\b|\\text\s*\{\s*,?\s*(?:and|or)?\s*\})*")
-_FIELD = re.compile(r'nswer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\[([^\[\]{}]*)\]|([-+.\w/]+))', re.DOTALL)
-_FIELD_START = re.compile(r'nswer"\s*:')
+_FIELD_START = re.compile(r'"(?:(?:final|correct|my|the|numeric(?:al)?)[ _]?)?answer"\s*:\s*', re.IGNORECASE)
+_VALUE = re.compile(r'"((?:[^"\\]|\\.)*)"|\[([^\[\]{}]*)\]|([-+.\w/]+)', re.DOTALL)
 _ESCAPE = re.compile(r'\\(?:\\|"|/|n(?![a-z])|u([0-9a-fA-F]{4}))')
 _TAGGED = re.compile(rf"<answer>(.{{0,{MAX_LENGTH}}}?)</answer>", re.DOTALL)
 _KEYWORDS = ("nswer", "ption", "hoice")
@@ -31,21 +31,37 @@ _CHINESE = re.compile(r"答案(?:是|为|：|:)\s*")
 _OPENERS = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
 _JOINER = re.compile(r"\s*(?:,\s*(?:and|or)?|and|or)\s*(?=\$|\\\()")
 _POINTER = re.compile(r"(?:given |shown |as )?(?:below|follows|the following|here)[.:]*(?=\n|$)", re.IGNORECASE)
+_END = re.compile(r"(?:\s*<(?:\|\w+\|?|/s|eos|end_of_turn)>)+\s*$")  # a tokenizer's marks
 _FENCE = re.compile(r"```[a-z]*")
 # An expression in prose: pieces that touch, joined by signs; two numbers apart are two expressions.
-_NUMBER = (
-    r"(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
-)
-_PIECE = rf"(?:{_NUMBER}|\\[A-Za-z]+|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’])|[πθ∞√|!%°²³{{}}()\[\]^_]|\\?[$€£](?=\.?\d))"
-_SIGN = r"(?:[-+−±*/×÷·=<>≤≥≠≈∈∪∩]|\\(?:times|cdot|pm|div|leq?|geq?|approx)\b)"
-_JOIN = rf"(?:\s*{_SIGN}+\s*|:|\s:\s|,\s*|\s(?:and|or)\s(?=[-−$\\\d]|[A-Za-z]\s?=))"
-_EXPRESSION = re.compile(rf"(?:(?<![\w)])[-+−])?{_PIECE}+(?:{_JOIN}[-+−]?{_PIECE}+)*")
+_NUMBER = r"(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?:[ ']\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+_NAME = r"(?<![A-Za-z\\])(?:sqrt|log|ln|sin|cos|tan|pi)(?![A-Za-z])"
+_PIECE = rf"(?:{_NUMBER}|{_NAME}|\\[A-Za-z]+|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’])|[πθ∞√|!%°²³½¼¾{{}}()\[\]^_]|\\?[$€£](?=\.?\d))"
+_SIGN = r"(?:[-+−–±*/×÷·=<>≤≥≠≈∈∪∩]|!=|\\(?:times|cdot|pm|div|leq?|geq?|approx)\b)"
+_JOIN = rf"(?:\s*{_SIGN}+\s*|:|\s:\s|[,;]\s*|\s(?:and|or)\s(?=[-−$\\\d]|[A-Za-z]\s?=))"
+_EXPRESSION = re.compile(rf"(?:(?<![\w)])[-+−–±])?{_PIECE}+(?:{_JOIN}[-+−–±]?{_PIECE}+)*")
 _CHANGED = re.compile(  # words that make a number another one
     r"\s*(?:(?:\\text\{)?\s*(?:percent|(?:hundred|thousand|dozen|score|lakh|crore|\w*illion|hal(?:f|ve)|third|quarter"
-    r"|\w{3,}th)s?)\b\}?|[KkMB]\b(?!\w))"
+    r"|\w{3,}th)s?|squared|cubed|factorial|pi|or (?:more|fewer|less|so|above|greater)|and (?:up|more|a half)|if|unless)\b\}?"
+    r"|[KkMB]\b(?!\w)|[xyzn](?![\w'’]))"
+)
+_MORE = re.compile(  # after a formula: another guess or operand
+    r"\s*(?:%|(?:or|wrong|times|minus|plus|(?:divided|multiplied) by|mod(?:ulo)?)\b|(?:and|to|over)\s+\d)"
+)
+# What stands before an expression and makes it no answer: a negation, a comparison, one more operand, a label.
+_NO_ANSWER = re.compile(
+    r"(?:(?:\b(?:not|never|cannot)|n['’]t)(?:\s+(?:be|equal|to|exactly|just|simply|is|have))*"
+    r"|\b(?:than|under|over|near|nearly|almost|except|unless|twice|double|triple|times|plus|minus|negative|log|ln|sin|cos|tan"
+    r"|sqrt|base|modulo|mod|per|through|versus|vs|page|step|no)\.?|#|\b(?:divided|multiplied|divisible) by"
+    r"|\b(?:any\w*|all|nothing|everything)(?: \w+)? but|(?:half|third|quarter|percent|%|square|cube|root|reciprocal|negative|log"
+    r"|multiples?|divisors?|factors?|out)\s+of|\d\s*x|\$\s+(?:and|or)|(?:\d|\bone)(?:\s+(?:to|of))?)\s*[*_$]*\(?$",
+    re.IGNORECASE,
 )
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _CHOICE = re.compile(r"\(([A-J])\)|(?<![A-Za-z0-9'’])([B-HJ])(?![A-Za-z0-9'’])")
+_LISTED = re.compile(r"(?<![A-Za-z'’])\(?[A-J]\)?[\s,;/&]+(?:(?:and|or|nor|to)\s+)?(?:option\s+)?$")
+_REFUSED = re.compile(r"\)?\s+(?:is|are|was)\s+(?:wrong|incorrect|false|not|ruled|eliminated)")
+_OPTION = re.compile(r"[A-J][.)]\s")
 _CLAUSE_END = re.compile(
     r"[;，；]|,(?!\d{3})(?=\s+[a-z]{2})|\s(?:because|since|as|but|not|instead|rather|where|which)\b"
 )
@@ -71,10 +87,11 @@ def extract_answer(response: str) -> str | None:
     if "think>" in response:
         response = response[response.rfind("</think>") + 8 :] if "</think>" in response else response
         response = response.partition("<think>")[0]
+    if response.endswith((">", ">\n")):
+        response = response[:-TAIL] + _END.sub("", response[-TAIL:])
     box = response.rfind("\\boxed")
-    field = response.rfind('nswer"')
-    if field > box and _FIELD_START.match(response, field):
-        match = _FIELD.match(response, field)
+    if (value := _after_field(response, box)) >= 0:
+        match = _VALUE.match(response, value)
         return _json_value(match) if match else None
     if box >= 0 or "\\fbox" in response:
         boxed = _last_boxes(response)
@@ -90,7 +107,8 @@ def extract_answer(response: str) -> str | None:
         line = response[response.rfind("####") + 4 :].strip().split("\n", 1)[0].strip()
         if line:
             return line[:MAX_LENGTH]
-    return _after_phrase(response) or _closing(response)
+    after = _last_phrase(response)
+    return _closing(response) if after is None else _after_phrase(response[after:])
 
 
 # -- boxes and fields
@@ -137,6 +155,18 @@ def _box_content(response: str, start: int) -> tuple[str | None, int]:
     return None, start
 
 
+def _after_field(response: str, box: int) -> int:
+    """Where the value of the last `answer` field after the last box begins; -1 if there is none."""
+    at = len(response)
+    for _ in range(MAX_BOXES):
+        at = response.rfind('nswer"', box + 1, at)
+        if at < 0:
+            break
+        if match := _FIELD_START.match(response, response.rfind('"', 0, at)):
+            return match.end()
+    return -1
+
+
 def _json_value(match: re.Match) -> str | None:
     """The text of a JSON field, with the backslashes of LaTeX however the model escaped them."""
     text, items, plain = match.groups()
@@ -147,7 +177,8 @@ def _json_value(match: re.Match) -> str | None:
     if "\\boxed" in value:
         return _last_boxes(value) or value[:MAX_LENGTH]
     if value.count(" ") > 5 and "\\" not in value and not value[0].isdigit():  # a sentence
-        return _after_phrase(value) or _closing(value) or value[:MAX_LENGTH]
+        after = _last_phrase(value)
+        return (_closing(value) if after is None else _after_phrase(value[after:])) or value[:MAX_LENGTH]
     return value[:MAX_LENGTH] or None
 
 
@@ -159,11 +190,8 @@ def _unescaped(match: re.Match) -> str:
 
 
 def _after_phrase(response: str) -> str | None:
-    """What follows the last "the answer is": a formula, or the words to the end of the sentence."""
-    found = _last_phrase(response)
-    if found is None:
-        return None
-    rest = _FENCE.sub("", response[found : found + MAX_LENGTH]).lstrip("*_`~ \t\n")
+    """What follows "the answer is": a formula, or the words to the end of the sentence, or what the response ends with."""
+    rest = _FENCE.sub("", response[:MAX_LENGTH]).lstrip("*_`~ \t\n")
     if pointer := _POINTER.match(rest):  # "The answer is below."
         rest = rest[pointer.end() :].lstrip("*_ \t\n")
     formulas = []
@@ -180,12 +208,15 @@ def _after_phrase(response: str) -> str | None:
         if not joiner:
             break
         rest = rest[joiner.end() :]
-    if formulas:
-        return ", ".join(formulas) or None
     end = _SENTENCE_END.search(rest)
+    if formulas:
+        more = rest[: end.start() if end else None] if _CHANGED.match(rest) or _MORE.match(rest) else ""
+        return (", ".join(formulas) + more)[:MAX_LENGTH] or None
     sentence = (rest[: end.start()] if end else rest).strip(' \t*_`"')
-    if end and sentence.startswith("not "):
-        return _closing(rest[end.end() :])
+    if sentence.startswith("not "):
+        return _closing(rest[end.end() :]) if end else None
+    if not end and _is_cut_off(sentence):
+        return None
     if len(sentence.split()) <= 4 and not _is_cut_off(sentence) and not _CLAUSE_END.search(sentence):
         return sentence or None
     leading = re.match(r"\s*(\([A-J]\)|[B-HJ](?![\w'’]))", sentence)
@@ -194,7 +225,7 @@ def _after_phrase(response: str) -> str | None:
     clause = _CLAUSE_END.split(sentence, maxsplit=1)[0]
     if leading := _EXPRESSION.match(clause):
         return _with_change(clause, leading)
-    return _closing(clause) or _closing(sentence)
+    return _closing(clause) or _closing(sentence) or _closing(response)
 
 
 def _last_phrase(response: str) -> int | None:
@@ -236,6 +267,9 @@ def _closing(response: str) -> str | None:
         return None
     if "<<" in tail:  # GSM8K's calculator notes
         tail = re.sub(r"<<[^<>]*>>", "", tail)
+    *others, line = tail.split("\n")
+    if _OPTION.match(line):  # `C. 7`, and no list of all of them
+        return None if any(map(_OPTION.match, others)) else line
     found = formula = None
     if "$" in tail or "\\" in tail:
         formula = next(iter([*_FORMULA.finditer(tail)][-1:]), None)
@@ -243,11 +277,22 @@ def _closing(response: str) -> str | None:
     for line in reversed(tail[start:].split("\n")):
         found = next((m for m in reversed([*_EXPRESSION.finditer(line)]) if any(map(str.isdigit, m[0]))), None)
         if found:
-            return _with_change(line, found)
-    if formula:
+            led = "=" not in found[0] and _NO_ANSWER.search(line, max(0, found.start() - 40), found.start())
+            return None if led else _with_change(line, found)
+    if formula and not _NO_ANSWER.search(tail, max(0, formula.start() - 40), formula.start()):
         return next(group for group in formula.groups() if group).strip().rstrip(".,") or None
-    letters = _CHOICE.findall(tail) or re.findall(r"^(A)[).]?$()", tail)
-    return "".join(letters[-1]) if letters else None
+    return None if formula else _closing_letter(tail)
+
+
+def _closing_letter(tail: str) -> str | None:
+    """The last choice letter, unless it is one of several or refused."""
+    letter = next(iter([*_CHOICE.finditer(tail)][-1:]), None)
+    if letter is None:
+        return tail[0] if re.fullmatch(r"[A-Ja-j][).]?", tail) else None
+    before = tail[: letter.start()]
+    if _LISTED.search(before) or _NO_ANSWER.search(before) or _REFUSED.match(tail, letter.end()):
+        return None
+    return letter[1] or letter[2]
 
 
 def _with_change(line: str, match: re.Match) -> str:

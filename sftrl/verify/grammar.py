@@ -13,13 +13,14 @@ from fractions import Fraction
 
 from sftrl.verify.tokens import ACCENTS, DOLLAR, PREFIXES, WORD_NUMBERS, Unreadable, tokenize
 from sftrl.verify.trees import INFINITY, NEGATIVE, over, plus, times
-from sftrl.verify.units import DEGREE, MONEY, MULTIPLES, PERCENT, read_unit
+from sftrl.verify.units import CURRENCIES, DEGREE, MULTIPLES, PERCENT, read_unit
 
 MAX_DEPTH = 30  # nested brackets; each costs a dozen Python frames
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in", r"\approx"}
 _SETS = {r"\cup": "union", r"\cap": "meet", r"\setminus": "minus"}
 _FACTORS = {"(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\infty"} | ACCENTS
 _FENCES = {"|": ("|", "abs"), r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
+_MARKS = {"%": PERCENT, "°": DEGREE, **CURRENCIES}
 _CLOSING = (")", "]", r"\}")
 
 
@@ -119,6 +120,10 @@ class Parser:
 
     def ratio(self) -> tuple:
         terms = [self.sum()]
+        if self.follows(r"\over"):
+            return over(terms[0], self.sum())
+        if self.follows(r"\choose"):
+            return ("fn", "binomial", (terms[0], self.sum()))
         while self.follows(":"):
             terms.append(self.sum())
         return terms[0] if len(terms) == 1 else ("ratio", tuple(terms))
@@ -155,6 +160,11 @@ class Parser:
     def mixed(self, whole: tuple) -> tuple:
         """`2\\frac12`: a sum, if it is a whole number and a proper fraction of two numbers."""
         part = self.power()
+        if part[0] == "unit":  # 33\frac13\%
+            return ("unit", self.joined(whole, part[1]), part[2])
+        return self.joined(whole, part)
+
+    def joined(self, whole: tuple, part: tuple) -> tuple:
         if part[0] != "/" or part[1][0] != "num" or part[2][0] != "num" or whole[1].denominator != 1:
             return times(whole, part)
         if not 0 < part[1][1] < part[2][1]:
@@ -194,7 +204,7 @@ class Parser:
 
     def postfix(self) -> tuple:
         value = self.atom()
-        while self.is_op("!", "%", "°", "_", "'"):
+        while self.is_op("!", "%", "°", "_", "'", "€", "£"):
             sign = self.next()
             if sign == "!":
                 value = ("fn", "factorial2" if self.follows("!") else "factorial", (value,))
@@ -205,7 +215,7 @@ class Parser:
             elif sign == "'":
                 value = ("sym", self.name(value) + "'")
             else:
-                value = ("unit", value, PERCENT if sign == "%" else DEGREE)
+                value = ("unit", value, _MARKS[sign])
         return value
 
     # -- what stands alone
@@ -222,8 +232,8 @@ class Parser:
             return self.group(value)
         if value == "{":
             return self.within("}", self.statement)
-        if value == "$":  # a price
-            return ("unit", self.signed(), MONEY)
+        if value in CURRENCIES:
+            return ("unit", self.signed(), CURRENCIES[value])
         if value == r"\frac":
             return ("/", self.argument(), self.argument())
         if value == r"\binom":

@@ -82,10 +82,14 @@ def _membership(tree: tuple, ends: list, names: list):
         return lambda x: any(_order(x, point) == 0 for point in points)
     if kind == "group" and len(tree[2]) == 2:
         signs = ("<=" if tree[1][0] == "[" else "<", "<=" if tree[1][1] == "]" else "<")
-        return _chain((tree[2][0], None, tree[2][1]), signs, ends)
+        test = _chain((tree[2][0], None, tree[2][1]), signs, ends)
+        if not _INFINITE.keys() & {*tree[2]} and _order(*ends[-2:]) >= (tree[1] == "[]"):
+            raise NoValue("no interval")  # (0, 0) is a point of the plane
+        return test
     if kind == "list":
         tests = [_membership(_named(item), ends, names) for item in tree[1]]
-        gather = any if tree[2] == "or" or not all(item[0] == "rel" for item in tree[1]) else all
+        roots = all(item[0] == "rel" and set(item[2]) == {"="} for item in tree[1])  # x = 1, x = 2
+        gather = any if tree[2] == "or" or roots or not all(item[0] == "rel" for item in tree[1]) else all
         return lambda x: gather(test(x) for test in tests)
     if kind == "rel" and all(sign in _HOLDS for sign in tree[2]):
         variables = [side for side in tree[1] if symbols(side)]

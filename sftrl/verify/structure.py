@@ -9,16 +9,16 @@ Three answers: True and False where sure, None where not (the next layer is aske
 * An equation may be rearranged, unless the gold is solved for its variable: `x^2 - 9x + 18 = 0` is not `x = 6`.
 """
 
+import contextlib
 from fractions import Fraction
 
 from sftrl.verify.scalars import equal, proportional, same_zeros
 from sftrl.verify.sets import is_real_set, same_set
 from sftrl.verify.tokens import SYMBOLS
 from sftrl.verify.trees import INFINITY, expanded, kinds, less, renamed, symbols, times, variables
-from sftrl.verify.units import split_unit, unit_factors
+from sftrl.verify.units import read_unit, split_unit, unit_factors
 from sftrl.verify.values import NoValue, TooLarge, exact, numeric
 
-_NO_SETS = {"num", "sym", "+", "*", "/", "^", "fn", "unit", "list", "matrix", "ratio", "base"}
 ROUNDING = 0.02  # relative; a rounded value written after an exact one must be this close
 MAX_SET = 40  # items of a set: each is compared with each
 
@@ -26,12 +26,16 @@ MAX_SET = 40  # items of a set: each is compared with each
 def same(gold: tuple, answer: tuple, kind: str | None = None, tolerance: float | None = None) -> bool | None:
     """Compare gold and answer trees; `kind` is the answer type. Raises TooLarge if a value is out of bounds."""
     try:
-        found = _same(expanded(gold), expanded(answer), kind, tolerance)
+        gold, answer = expanded(gold), expanded(answer)
+        stranger = variables(answer) and not variables(gold)  # u(t, x) is not 0
+        found = _same(gold, answer, kind, tolerance)
+        return False if found is None and stranger else found
+    except RecursionError:
+        raise TooLarge("nested too deep") from None
     except TooLarge:
         raise
-    except (NoValue, RecursionError):
-        found = None
-    return False if found is None and variables(answer) and not variables(gold) else found  # u(t, x) is not 0
+    except NoValue:
+        return False  # 0/0 is not 0
 
 
 def _same(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None, strict: bool = False) -> bool | None:
@@ -55,10 +59,9 @@ def _same(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None,
 
 
 def _same_sets(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None) -> bool | None:
-    try:
+    with contextlib.suppress(NoValue):
+        gold, answer = (_alternatives(tree) for tree in (gold, answer))
         return same_set(gold, answer)
-    except NoValue:
-        pass
     if gold[0] == answer[0] == "rel":
         return _same_inequality(gold, answer)
     if gold[0] == answer[0] == "group" and gold[1] == answer[1] and len(gold[2]) == len(answer[2]):
@@ -67,7 +70,14 @@ def _same_sets(gold: tuple, answer: tuple, kind: str | None, tolerance: float | 
         return _all([_same(g, a, kind, tolerance) for g, a in zip(gold[1:], answer[1:], strict=True)]) or None
     if gold[0] == answer[0] == "list":
         return _unordered(gold[1], answer[1], tolerance)
-    return False if {gold[0], answer[0]} & _NO_SETS else None
+    return False
+
+
+def _alternatives(tree: tuple) -> tuple:
+    """`x < -2, x > 3` means either, since nothing is both."""
+    if tree[0] == "list" and tree[2] == "," and same_set(tree, ("empty",)):
+        return (*tree[:2], "or")
+    return tree
 
 
 def _without_in(tree: tuple) -> tuple:
@@ -80,6 +90,9 @@ def _without_in(tree: tuple) -> tuple:
 def _same_quantity(gold: tuple, answer: tuple, tolerance: float | None) -> bool | None:
     """Compare two scalars with or without units. Raises NoValue if one of them is no scalar."""
     (gold, gold_unit), (answer, answer_unit) = split_unit(gold), split_unit(answer)
+    if gold_unit and not answer_unit and answer[0] == "*" and answer[1][-1][0] == "sym":  # `5 m`, beside `5 meters`
+        answer_unit = read_unit(answer[1][-1][1], False)
+        answer = ("*", answer[1][:-1]) if answer_unit else answer
     share = _is_share(gold)
     found: bool | None = False
     for factor in unit_factors(gold_unit, answer_unit, share, "pi" in symbols(gold), "pi" in symbols(answer)):
@@ -158,12 +171,14 @@ def _same_relation(gold: tuple, answer: tuple, kind: str | None, tolerance: floa
     for tree, other in ((gold, answer), (answer, gold)):
         if tree[0] == "rel" and r"\approx" in tree[2]:
             return _same_rounded(tree, other, tolerance, strict, turned=tree is answer)
+    if answer[0] == "rel" and set(answer[2]) == {"="}:
+        numbers = [side for side in answer[1] if not symbols(side)]
+        if not all(_same(numbers[-1], number, None, None) for number in numbers):
+            return False  # 7 = 5 is not 5
     if gold[0] != "rel":
         found = _assignment(answer)
         value = found[1] if found else answer[1][-1]
-        if not all(_same(value, side, None, None) for side in answer[1] if not symbols(side)):
-            return False  # 7 = 5 is not 5
-        if not found and variables(value) & variables(*answer[1][:-1]):
+        if not found and (variables(value) & variables(*answer[1][:-1]) or _is_normal_form(answer)):
             return False  # x = 2x - 5 is still to be solved
         return _same(gold, value, None, tolerance)
     if not symbols(gold):
@@ -185,6 +200,13 @@ def _same_relation(gold: tuple, answer: tuple, kind: str | None, tolerance: floa
     if same_zeros(first, second):
         return True
     return _any([_same_or_none(first, turned) for turned in (second, less(*answer[1][::-1]))])
+
+
+def _is_normal_form(tree: tuple) -> bool:
+    """`x^2 - 5x + 6 = 0`, `x/2 + y/3 = 1`: what any equation can be turned into says nothing of its solution."""
+    return tree[1][-1] in (("num", Fraction(0)), ("num", Fraction(1))) and any(
+        "+" in kinds(side) and variables(side) for side in tree[1][:-1]
+    )
 
 
 def _same_or_none(gold: tuple, answer: tuple) -> bool | None:
@@ -214,8 +236,8 @@ def _same_assignment(gold: tuple, answer: tuple, tolerance: float | None, strict
     if gold_name == name or (gold_name[0] == name[0] == "sym" and not strict and _shortened(gold_name[1], name[1])):
         return _same(gold_value, value, None, tolerance)
     if gold_name[0] == name[0] == "*" and len(gold_name[1]) == len(name[1]) == 2:  # f(x) = 2x, g(t) = 2t
-        if strict and gold_name[1][0] != name[1][0]:
-            return False
+        if gold_name[1][0] != name[1][0] and (strict or _head(gold_name).strip("'") == _head(name).strip("'")):
+            return False  # f' is not f
         if name[1][1] != gold_name[1][1] and symbols(gold_name[1][1]) & symbols(value):
             return False
         return _same(gold_value, renamed(value, name[1][1], gold_name[1][1]), None, tolerance)
@@ -240,7 +262,9 @@ def _same_inequality(gold: tuple, answer: tuple) -> bool | None:
     turned = {">": "<", ">=": "<="}
     signs = [turned.get(tree[2][0], tree[2][0]) for tree in (gold, answer)]
     ratio = proportional(exact, less(*gold[1]), less(*answer[1]))
-    if ratio is None or signs[0] != signs[1]:
+    if signs[0] != signs[1]:
+        return False
+    if ratio is None:
         return None
     if signs[0] in ("=", "!="):
         return True
@@ -252,6 +276,14 @@ def _same_inequality(gold: tuple, answer: tuple) -> bool | None:
 
 
 def _same_collection(gold: tuple, answer: tuple, kind: str | None, tolerance: float | None) -> bool | None:
+    gold, answer = _by_name(gold), _by_name(answer)
+    gold_set, answer_set = (tree[:2] == ("group", "{}") for tree in (gold, answer))
+    if kind == "set" or gold_set or (answer_set and gold[0] not in ("group", "matrix")):
+        return _unordered(_distinct(_items(gold)), _distinct(_items(answer)), tolerance)
+    ordered = gold[0] != "list" or (_named_apart(gold) and not _names(answer))
+    if ordered and (answer_set or (answer[0] == "list" and answer[2] == "or")):
+        return False  # (2, 3) is neither {2, 3} nor 2 or 3
+    gold, answer = (_in_names(tree) if ordered else tree for tree in (gold, answer))
     if gold[0] == "matrix" or answer[0] == "matrix":
         gold_rows, rows = _rows(gold), _rows(answer)
         shapes = [(len(each), len(each[0])) for each in (gold_rows, rows)]
@@ -259,17 +291,46 @@ def _same_collection(gold: tuple, answer: tuple, kind: str | None, tolerance: fl
             return False
         return _in_order(sum(gold_rows, ()), sum(rows, ()), tolerance)  # a vector is a column, a row or a tuple
     gold_items, items = _items(gold), _items(answer)
-    if kind == "set" or "{}" in (gold[1], answer[1]):
-        return _unordered(_distinct(gold_items), _distinct(items), tolerance)
     if kind == "tuple":
         return _in_order(gold_items, items, tolerance)
     if gold[0] == "list" and gold[2] == "or" and answer[0] != "list" and len(_distinct(gold_items)) == 1:
         return _same(gold_items[0], answer, kind, tolerance)  # 0.5 or 1/2
-    if gold[0] == "list" and answer[0] != "group":
+    if not ordered and answer[0] != "group":
         return _unordered(gold_items, items, tolerance)
     if gold[0] == answer[0] == "group" and len(gold_items) == len(items) == 2 and gold[1] != answer[1]:
         return False  # (0, 9) is not [0, 9)
     return _in_order(gold_items, items, tolerance)
+
+
+def _by_name(tree: tuple) -> tuple:
+    """`(x, y) = (2, 3)` as the list `x = 2, y = 3`."""
+    if tree[0] == "rel" and tree[2] == ("=",) and {side[0] for side in tree[1]} == {"group"}:
+        names, values = (side[2] for side in tree[1])
+        if len(names) == len(values) and all(name[0] == "sym" for name in names):
+            return ("list", tuple(("rel", pair, ("=",)) for pair in zip(names, values, strict=True)), ",")
+    return tree
+
+
+def _names(tree: tuple) -> list[tuple]:
+    """What the items of a list are the values of; empty if one has no name."""
+    found = [_assignment(item) if item[0] == "rel" else None for item in tree[1]] if tree[0] == "list" else []
+    return [name for name, _ in found] if all(found) else []
+
+
+def _named_apart(tree: tuple) -> bool:
+    """`x = 2, y = 3`, unlike `x = 2, x = 3`."""
+    return len(set(_names(tree))) > 1
+
+
+def _in_names(tree: tuple) -> tuple:
+    """The values of `x = 2, y = 3`, in the order of coordinates."""
+    names = _names(tree)
+    if not names:
+        return tree
+    values = [_assignment(item)[1] for item in tree[1]]
+    if {*names} <= {("sym", axis) for axis in "xyz"}:
+        values = [value for _, value in sorted(zip(names, values, strict=True), key=lambda pair: pair[0])]
+    return ("list", tuple(values), ",")
 
 
 def _rows(tree: tuple) -> tuple[tuple, ...]:
@@ -309,9 +370,10 @@ def _unordered(golds: tuple, answers: tuple, tolerance: float | None) -> bool | 
     if len(golds) != len(answers):
         return False
     left = list(answers)
+    strict = all(_named_apart(("list", items, ",")) for items in (golds, answers))
     unsure = False
     for gold in golds:
-        found = [_item(gold, answer, tolerance, len(golds) > 1) for answer in left]
+        found = [_item(gold, answer, tolerance, strict) for answer in left]
         if True in found:
             left.pop(found.index(True))
         elif None in found:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from sftrl.verify.units import UNIT_WORDS, names
+from sftrl.verify.units import PRODUCTS, UNIT_LETTERS, UNIT_WORDS, names
 
 MAX_TOKENS = 400
 MAX_DIGITS = 400  # of a number: int() of more is slow, and no answer has them
@@ -24,13 +24,13 @@ _UNICODE = {
     "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "’": "'", "′": "'", "²": "^2", "³": "^3", "½": r"\frac12 ",
-    "¼": r"\frac14 ", "¾": r"\frac34 ", "€": r"\$", "£": r"\$", "¢": r"\text{ cents}", "\u00a0": " ", "…": r"\ldots ",
+    "¼": r"\frac14 ", "¾": r"\frac34 ", "¢": r"\text{ cents}", "\u00a0": " ", "…": r"\ldots ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "。": ".", "，": ",", "✓": " ", "✔": " ", "✅": " ",
     "\t": " ", "\n": " ",
 }  # fmt: skip
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
-    r"|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
+    r"|tt|phantom\s*\{[^{}]*\}|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
     r"|(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\})(?![A-Za-z])\.?"
     r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )
@@ -43,12 +43,10 @@ _REPEATING = re.compile(
 _MIXED = re.compile(r"(?<![\d.,/^_{])(?<!\d )(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d.,])")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 DOLLAR = re.compile(r"(?<!\\)\$")
-_TEXT = (
-    r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathit|mathsf|operatorname\*?|hbox|mathop|texttt)"
-    r"\s*\{([^{}]*)\}"
-)
+_TEXT = r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|[mh]box|emph|math(?:rm|it|sf|tt|op)|operatorname\*?)\s*\{([^{}]*)\}"
+_SHORT_UNIT = re.compile(rf"\b({'|'.join(sorted(PRODUCTS))})\b")
 _NUMBER = (
-    r"(\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d*\.\d+|\d+\.?)"
+    r"(\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d{1,3}(?:[ ']\d{3})+(?!\d)(?:\.\d+)?|\d*\.\d+|\d+\.?)"
     r"(?:[eE]([-+]?\d{1,6})(?![\d.A-Za-z]))?"
 )
 _TOKEN = re.compile(
@@ -64,8 +62,8 @@ _PLAIN = {
     r"\%": "%", r"\dots": r"\ldots", r"\cdots": r"\ldots", r"\simeq": r"\approx", r"\backslash": r"\setminus",
     r"\langle": "(", r"\rangle": ")", r"\sim": r"\approx", r"\land": "and", r"\lor": "or", r"\wedge": "and",
     r"\vee": "or", r"\varphi": r"\phi", r"\varepsilon": r"\epsilon", r"\vartheta": r"\theta", r"\ctg": r"\cot",
-    r"\tg": r"\tan", r"\lg": r"\log", r"\dag": r"\dagger", r"\pounds": "$", r"\euro": "$", r"\$": "$",
-    r"\Bbb": r"\mathbb",
+    r"\tg": r"\tan", r"\lg": r"\log", r"\dag": r"\dagger", r"\pounds": "£", r"\euro": "€", r"\$": "$",
+    r"\Bbb": r"\mathbb", r"\cr": "\\\\", r"\deg": "°",
 }  # fmt: skip
 _SKIPPED = {r"\!", r"\,", r"\/", "`", r"\mathbf", r"\boldsymbol", r"\bm", r"\mathcal", r"\cancel", r"\angle"}
 _SKIPPED |= {r"\triangle", r"\mathit"}
@@ -73,7 +71,7 @@ ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overright
 _FUNCTIONS = names("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt gcd lcm max min")
 SYMBOLS = names(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi det dim deg"
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi det dim"
 )
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -142,10 +140,16 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
         worded, number, exponent, command, letters, sign = match.groups()
         if worded is not None:
             inner = worded.strip(" ~$")
-            if len(inner) == 1 and inner.isalpha() and match[0].startswith(("\\mathrm", "\\mathit", "\\operatorname")):
+            roman = match[0].startswith(("\\mathrm", "\\operatorname"))
+            if roman and inner in UNIT_LETTERS and _may_be_measured(found):
+                found.append(("word", inner))
+            elif roman and inner in _FUNCTIONS and inner != "min":
+                found.append(("fn", inner))
+            elif len(inner) == 1 and inner.isalpha() and (roman or match[0].startswith(("\\mathit", "\\textit"))):
                 found.append(("sym", inner))
             else:
-                found += [("word", *t[1:]) if t[0] in ("sym", "fn") else t for t in tokenize(inner, commas)]
+                inside = tokenize(_SHORT_UNIT.sub(r"\1s", inner), commas)
+                found += [("word", *t[1:]) if t[0] in ("sym", "fn") else t for t in inside]
         elif number is not None:
             if "," in number and (commas or depth):  # in brackets, and in the list reading, commas separate
                 if not depth and ",0" in number:
@@ -154,7 +158,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
                 position = match.start() + len(number)
             if len(number) > MAX_DIGITS:
                 raise Unreadable("too many digits")
-            value = Fraction(re.sub("[ ,]", "", number).rstrip(".") or "0")
+            value = Fraction(re.sub("[ ,']", "", number).rstrip(".") or "0")
             if exponent and position == match.end():
                 if abs(int(exponent)) > MAX_DIGITS:
                     raise Unreadable("exponent")
@@ -179,6 +183,13 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
         if len(found) > MAX_TOKENS:
             raise Unreadable("too long")
     return found
+
+
+def _may_be_measured(found: list[tuple]) -> bool:
+    """Whether a unit may follow: after a number, a unit, or the `/` after a unit."""
+    return bool(found) and (
+        found[-1][0] in ("num", "word") or found[-1][1] == "}" or found[-2:-1] and found[-2][0] == "word"
+    )
 
 
 def _letters(letters: str, following: str) -> list[tuple[str, object]]:

@@ -24,6 +24,7 @@ class Unit(NamedTuple):
 
 
 PERCENT, DEGREE, MONEY = (Unit(Fraction(1), ((name, 1),)) for name in ("percent", "degree", "dollar"))
+CURRENCIES = {"$": MONEY, "€": Unit(Fraction(1), (("euro", 1),)), "£": Unit(Fraction(1), (("sterling", 1),))}
 
 # dimension: size, then its spellings in the singular; a plural -s is understood
 _TABLE = {
@@ -58,8 +59,9 @@ _KNOWN = {
     for spelling in spellings.split()
 }
 _SPEEDS = {"mph": "mile per hour", "kph": "km per hour", "kmh": "km per hour", "bps": "bit per second"}
-_PRODUCTS = {"pt", "mi", "qt", "wk", "dm"}  # outside of \\text, rather two variables
-UNIT_WORDS = {word + s for word in _KNOWN if len(word) > 1 for s in ("", "s")} - _PRODUCTS | {*_SPEEDS, "am", "pm"}
+PRODUCTS = {"pt", "mi", "qt", "wk", "dm"}  # outside of \\text, rather two variables
+UNIT_LETTERS = {word for word in _KNOWN if len(word) == 1}
+UNIT_WORDS = {word + s for word in _KNOWN if len(word) > 1 for s in ("", "s")} - PRODUCTS | {*_SPEEDS, "am", "pm"}
 
 MULTIPLES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 MULTIPLES |= {f"{word}s": size for word, size in MULTIPLES.items()}
@@ -72,7 +74,7 @@ _NOT_UNITS = names(
     "multiplied"
 )
 _ORDINAL = re.compile(r"\w*(?:[a-z]th|illion)s?")  # fourths, quadrillions
-_IRREGULAR = names("men women children people feet teeth mice geese sheep fish deer dice units ways pm am")
+_IRREGULAR = names("men women children people bacteria feet teeth mice geese sheep fish deer dice units ways pm am")
 _FILLER = re.compile(
     r"\s+(?:in (?:total|all)|altogether|total|overall|left(?: over)?|remaining|each|apart|away|long|tall|wide|high"
     r"|old|of age)$"

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import comb, factorial, gcd, isqrt, lcm, prod
 
 from sftrl.verify.trees import kinds
-from sftrl.verify.units import DEGREE, MONEY, PERCENT
+from sftrl.verify.units import CURRENCIES, DEGREE, PERCENT
 
 MAX_BITS = 65_536  # of an exact number: room for 5000!, and a few milliseconds for a gcd
 MAX_FACTORIAL = 5_000
@@ -49,7 +49,7 @@ def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:
         return _power(exact(tree[1], point), exact(tree[2], point))
     if kind == "fn":
         return _function(tree[1], [exact(argument, point) for argument in tree[2]])
-    if kind == "unit" and tree[2] in (PERCENT, MONEY):
+    if kind == "unit" and tree[2] in (PERCENT, *CURRENCIES.values()):
         return exact(tree[1], point) / (100 if tree[2] == PERCENT else 1)
     if kind == "group" and len(tree[2]) == 1:
         return exact(tree[2][0], point)
@@ -168,8 +168,8 @@ def _numeric(mp, tree: tuple, point: dict, met: list[int]):
             met.append(abs(int(mp.mag(values[0]))))  # sin(10^{-99}) is near 10^{-99}, and tanh 99 near 1
             met.append(int(1.45 * abs(values[0])) if tree[1] in ("sinh", "cosh", "tanh") and met[-1] < 30 else 0)
         return _numeric_function(mp, tree[1], values)
-    if kind == "unit" and tree[2] in (PERCENT, DEGREE, MONEY):
-        return _numeric(mp, tree[1], point, met) * {PERCENT: mp.mpf(1) / 100, DEGREE: mp.pi / 180, MONEY: 1}[tree[2]]
+    if kind == "unit" and tree[2] in (PERCENT, DEGREE, *CURRENCIES.values()):
+        return _numeric(mp, tree[1], point, met) * {PERCENT: mp.mpf(1) / 100, DEGREE: mp.pi / 180}.get(tree[2], 1)
     if kind == "group" and len(tree[2]) == 1:
         return _numeric(mp, tree[2][0], point, met)
     raise NoValue(kind)
