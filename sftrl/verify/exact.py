@@ -43,7 +43,7 @@ _EMPTY = re.compile(
 )
 _REALS = re.compile(r"(?:the set of )?(?:(?:all|any) )?real (?:numbers?|x|values(?: of x)?)|(?:all|the) reals")
 _BUILDER = re.compile(  # {x : x < 3}
-    r"\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\\mid|\||:|\\text\s*\{\s*such that\s*\})(.*\1.*)\\\}",
+    r"\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\\mid|\||:)(.*\1.*)\\\}",
     re.DOTALL,
 )
 # What math-verify can do and this layer cannot. Of all else that is not read, it understands little and misreads much.

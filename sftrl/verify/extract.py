@@ -34,15 +34,18 @@ _POINTER = re.compile(r"(?:given |shown |as )?(?:below|follows|the following|her
 _END = re.compile(r"(?:\s*<(?:\|\w+\|?|/s|eos|end_of_turn)>)+\s*$")  # a tokenizer's marks
 _FENCE = re.compile(r"```[a-z]*")
 # An expression in prose: pieces that touch, joined by signs; two numbers apart are two expressions.
-_NUMBER = r"(?:\d+ \d+/\d+|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?:[ ']\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+_NUMBER = r"(?:\d+ \d+/\d+|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:[ ']\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
 _NAME = r"(?<![A-Za-z\\])(?:sqrt|log|ln|sin|cos|tan|pi)(?![A-Za-z])"
-_PIECE = rf"(?:{_NUMBER}|{_NAME}|\\[A-Za-z]+|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’])|[πθ∞√|!%°²³½¼¾{{}}()\[\]^_]|\\?[$€£](?=\.?\d))"
+_PIECE = (
+    rf"(?:{_NUMBER}|{_NAME}|\\[A-Za-z]+|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z'’])"
+    r"|[πθ∞√|!%°²³½¼¾{}()\[\]^_]|\\?[$€£](?=\.?\d))"
+)
 _SIGN = r"(?:[-+−–±*/×÷·=<>≤≥≠≈∈∪∩]|!=|\\(?:times|cdot|pm|div|leq?|geq?|approx)\b)"
 _JOIN = rf"(?:\s*{_SIGN}+\s*|:|\s:\s|[,;]\s*|\s(?:and|or)\s(?=[-−$\\\d]|[A-Za-z]\s?=))"
 _EXPRESSION = re.compile(rf"(?:(?<![\w)])[-+−–±])?{_PIECE}+(?:{_JOIN}[-+−–±]?{_PIECE}+)*")
 _CHANGED = re.compile(  # words that make a number another one
     r"\s*(?:(?:\\text\{)?\s*(?:percent|(?:hundred|thousand|dozen|score|lakh|crore|\w*illion|hal(?:f|ve)|third|quarter"
-    r"|\w{3,}th)s?|squared|cubed|factorial|pi|or (?:more|fewer|less|so|above|greater)|and (?:up|more|a half)|if|unless)\b\}?"
+    r"|\w{3,}th)s?|squared|cubed|factorial|pi|or (?:more|fewer|less|so)|and (?:up|more|a half)|if|unless)\b\}?"
     r"|[KkMB]\b(?!\w)|[xyzn](?![\w'’]))"
 )
 _MORE = re.compile(  # after a formula: another guess or operand
@@ -53,8 +56,8 @@ _NO_ANSWER = re.compile(
     r"(?:(?:\b(?:not|never|cannot)|n['’]t)(?:\s+(?:be|equal|to|exactly|just|simply|is|have))*"
     r"|\b(?:than|under|over|near|nearly|almost|except|unless|twice|double|triple|times|plus|minus|negative|log|ln|sin|cos|tan"
     r"|sqrt|base|modulo|mod|per|through|versus|vs|page|step|no)\.?|#|\b(?:divided|multiplied|divisible) by"
-    r"|\b(?:any\w*|all|nothing|everything)(?: \w+)? but|(?:half|third|quarter|percent|%|square|cube|root|reciprocal|negative|log"
-    r"|multiples?|divisors?|factors?|out)\s+of|\d\s*x|\$\s+(?:and|or)|(?:\d|\bone)(?:\s+(?:to|of))?)\s*[*_$]*\(?$",
+    r"|\b(?:any\w*|all|nothing|everything)(?: \w+)? but|(?:half|third|quarter|percent|%|square|cube|root|reciprocal"
+    r"|negative|log|multiples?|divisors?|factors?|out)\s+of|\d\s*x|\$\s+(?:and|or)|(?:\d|\bone)(?:\s+(?:to|of))?)\s*[*_$]*\(?$",
     re.IGNORECASE,
 )
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
@@ -190,7 +193,7 @@ def _unescaped(match: re.Match) -> str:
 
 
 def _after_phrase(response: str) -> str | None:
-    """What follows "the answer is": a formula, or the words to the end of the sentence, or what the response ends with."""
+    """What follows "the answer is": a formula, the words to the end of the sentence, or what the response ends with."""
     rest = _FENCE.sub("", response[:MAX_LENGTH]).lstrip("*_`~ \t\n")
     if pointer := _POINTER.match(rest):  # "The answer is below."
         rest = rest[pointer.end() :].lstrip("*_ \t\n")

@@ -187,9 +187,8 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
 
 def _may_be_measured(found: list[tuple]) -> bool:
     """Whether a unit may follow: after a number, a unit, or the `/` after a unit."""
-    return bool(found) and (
-        found[-1][0] in ("num", "word") or found[-1][1] == "}" or found[-2:-1] and found[-2][0] == "word"
-    )
+    kinds, last = [token[0] for token in found[-2:]], found[-1][1] if found else None
+    return kinds[-1:] in (["num"], ["word"]) or last == "}" or (kinds[:1] == ["word"] and last == "/")
 
 
 def _letters(letters: str, following: str) -> list[tuple[str, object]]:
