@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from itertools import chain
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from scipy import stats
 from tiny import tiny_folder, tiny_pair
 
+from sftrl import progress
 from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
 from sftrl.generations import Store, sample_seed, summarise
@@ -191,7 +191,7 @@ def test_a_store_is_filled_graded_and_grown(tmp_path, folder):
     drawn = evaluate(tmp_path, folder, progress=lines.append)
     assert drawn.samples == 36
     assert drawn.tokens == Store(tmp_path).read()["n_tokens"].sum()
-    assert lines[-1].startswith("36 of 36 samples, ")
+    assert lines[-1].startswith("36 of 36 samples in ")
     assert lines[-1].endswith("in 0.0 min")
     summary = summarise(tmp_path, PROBLEMS, n=4)
     assert list(summary.problems["n"]) == [4] * 9
@@ -219,10 +219,10 @@ def test_progress_is_told_by_time(tmp_path, folder, monkeypatch):
     lines = []
     evaluate(tmp_path / "a", folder, progress=lines.append, batch_tokens=200)
     assert len(lines) == 1  # within the first half minute: the last alone
-    monkeypatch.setattr(sys.modules["sftrl.sample.fill"], "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOG", 0.0)
     evaluate(tmp_path / "b", folder, progress=lines.append, batch_tokens=200)
     assert len(lines) > 5
-    assert re.fullmatch(r"\d+ of 36 samples, [\d,]+ tokens/s, 0\.\d min left", lines[1])
+    assert re.fullmatch(r"\d+ of 36 samples in 0:\d\d, 0:\d\d left; [\d,]+ tokens/s", lines[1])
     assert lines[-1].startswith("36 of 36 samples")
     lines.clear()
     evaluate(tmp_path / "b", folder, progress=None, n=5)

@@ -1,20 +1,22 @@
 """A training that is killed goes on where it was, and ends where it would have: same steps, same weights."""
 
 import errno
-import json
 import os
 import random
 import shutil
 import signal
 
+import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from tiny import tiny_folder
-from trained import EVERY_STEP, killed, same, start, weights
+from trained import EVERY_STEP, GRPO, SFT, examples, killed, problems, same, start, weights
 
 from sftrl import train
 from sftrl.errors import InputError
-from sftrl.recipes import Compute, Lora
+from sftrl.recipes import Checkpoint, Compute, Grpo, Lora, Sft
 from sftrl.train import resumable
 
 TIMES = int(os.environ.get("SFTRL_KILLS", "1"))  # how often each kind is killed in each way
@@ -125,11 +127,74 @@ def test_a_full_disk_is_one_line_and_what_was_saved_stays(base, whole, tmp_path,
     assert start("sft", base, tmp_path).drop(columns=MACHINE).equals(whole["sft"][0])
 
 
+def test_a_disk_that_is_full_at_the_last_is_one_line_too(base, tmp_path, monkeypatch):
+    """Safetensors has an error of its own for it."""
+    from transformers import PreTrainedModel
+
+    def full(*args, **kwargs):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedModel, "save_pretrained", full)
+        with pytest.raises(InputError, match=r"model: cannot be written: .*No space left"):
+            start("sft", base, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["trainer"]
+
+
 def test_too_little_room_is_said_before_training(base, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    """For the model and two checkpoints; of a training that goes on, one is there."""
+    size = sum(weight.numel() * 4 for weight in load_file(f"{base}/model.safetensors").values())
+    usage = shutil.disk_usage(tmp_path)._replace(free=5 * size)  # a checkpoint is weights and Adam's two moments
+    stopped("sft", base, tmp_path / "cut", 5, monkeypatch)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(InputError, match=r"GB are free, and training needs"):
-        start("sft", base, tmp_path)
+        start("sft", base, tmp_path / "new")
+    assert len(start("sft", base, tmp_path / "cut")) == 18
+
+
+def probed(base, folder, answer="3", until=None, samples=2):
+    table = problems(2, id=["a", "b"], benchmark="sums", answer=answer)
+    recipe = Grpo(**GRPO | {"steps": 3}, probes={"at": [0, 1, 2], "problems": 2, "samples": samples})
+    return train.grpo(Checkpoint(model=base), problems(5), recipe, folder=folder, seed=3, probes=table, until=until)
+
+
+def test_a_changed_probe_set_is_refused_by_name(base, tmp_path):
+    with pytest.raises(train.Interrupted):
+        probed(base, tmp_path, until=1)
+    with pytest.raises(InputError, match=r"unfinished training with probes = '[0-9a-f]+', now"):
+        probed(base, tmp_path, answer="4")
+    lost = pd.DataFrame({"step": 2, "benchmark": "sums", "id": ["a", "b"], "samples": 2, "correct": 2, "tokens": -1})
+    lost.to_parquet(tmp_path / "trainer" / "probes" / "2.parquet")  # of a step after the checkpoint, taken again
+    assert len(probed(base, tmp_path)) == 3
+    counts = pd.read_csv(tmp_path / "probes.csv")
+    assert list(counts["step"]) == [0, 0, 1, 1, 2, 2]
+    assert (counts["tokens"] > 0).all()
+
+
+def test_nothing_is_kept_of_other_settings(base, tmp_path):
+    """Stopped before the first checkpoint, a training may go on with other settings; what it probed is of the old."""
+    with pytest.raises(train.Interrupted):
+        probed(base, tmp_path, until=0)
+    with pytest.raises(train.Interrupted):
+        probed(base, tmp_path, until=0, samples=3)
+    assert set(train.so_far(tmp_path)[1]["samples"]) == {3}
+
+
+def test_other_held_out_examples_are_refused_by_name(base, tmp_path, monkeypatch):
+    changes = {"held_out_steps": 5, "batch_size": 8}
+
+    def tune(count):
+        recipe = Sft(**SFT | changes)
+        kept = {"folder": tmp_path, "seed": 3, "held_out": examples(count)}
+        return train.sft(Checkpoint(model=base), examples(16), recipe, epochs=3, **kept)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable.StopSignal, "asked", lambda self: True)
+        with pytest.raises(train.Interrupted, match="stopped at step 1 of 6"):
+            tune(3)
+    with pytest.raises(InputError, match="unfinished training with held_out = "):
+        tune(4)
+    assert tune(3)["held_out_loss"].notna().sum() == 2
 
 
 def test_finished_but_untold_is_told_without_training(base, tmp_path, monkeypatch):
@@ -151,7 +216,7 @@ def test_two_trainings_in_one_folder_are_refused(base, tmp_path, monkeypatch):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another training is under way there"):
             start("sft", base, tmp_path)
-    assert json.loads((tmp_path / "trainer" / "job.json").read_text())["kind"] == "sft"
+    assert not (tmp_path / "trainer" / "job.json").exists()  # what the other one was started with stays
 
 
 def test_taken_in_segments_it_ends_as_in_one_go(base, whole, tmp_path):

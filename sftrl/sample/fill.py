@@ -13,6 +13,7 @@ from sftrl.chat import template_hash
 from sftrl.errors import InputError
 from sftrl.generations import Grader, Store, sample_seed, summarise
 from sftrl.models import context_length, load_tokenizer, resolved_dtype, stop_ids
+from sftrl.progress import Progress
 from sftrl.recipes import Adaptive, Checkpoint, Sampling
 from sftrl.sample import local, vllm_engine
 from sftrl.sample.adaptive import allocate
@@ -21,7 +22,6 @@ from sftrl.sample.requests import Request, Response
 from sftrl.sample.writer import Writer
 
 ENGINES = {"transformers": local, "vllm": vllm_engine}
-PROGRESS_SECONDS = 30.0
 
 
 @dataclass
@@ -155,20 +155,13 @@ def _write(
     batches: Iterable[list[Response]], total: int, writer: Writer, drawn: Drawn, progress: Callable[[str], None] | None
 ) -> None:
     """Hand every batch to the writer, and tell how far it is."""
-    began = told = time.perf_counter()
+    began, said = time.perf_counter(), Progress(total, "samples", progress)
     samples = tokens = 0
     for batch in batches:
         writer.add(batch)
         samples += len(batch)
         tokens += sum(len(response.tokens) for response in batch)
-        now = time.perf_counter()
-        if progress and (now - told >= PROGRESS_SECONDS or samples == total):
-            told, seconds = now, now - began
-            left = seconds * (total - samples) / samples
-            progress(
-                f"{samples:,} of {total:,} samples, {tokens / seconds:,.0f} tokens/s, "
-                + (f"{left / 60:.1f} min left" if samples < total else f"in {seconds / 60:.1f} min")
-            )
+        said.at(samples, f"{tokens / (time.perf_counter() - began):,.0f} tokens/s")
     writer.finish()
     drawn.samples += samples
     drawn.tokens += tokens

@@ -1,8 +1,8 @@
 """Pretraining, SFT and GRPO: TRL's and transformers' trainers, configured, on the tokens of `sftrl.chat`.
 
-`sft` and `grpo` take a checkpoint and leave another in `folder/"model"`, whole or not at all. Until it is there,
-`folder/"trainer"` holds what the same call goes on from after it was cut off. They return what was logged, a row a
-step. One process or many, on one machine: `Compute` says, and the batches of an optimizer step stay the same.
+`sft` and `grpo` take a checkpoint and write a new one to `folder/"model"`, atomically. Until then `folder/"trainer"`
+holds the state from which the same call resumes after an interruption. Both return the log, one row per step. `Compute`
+sets the number of processes, on one machine; the batch of an optimizer step does not depend on it.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.files import read_json, write_table
+from sftrl.files import hash_path, read_json, write_table
 from sftrl.models import context_length, load_tokenizer
 from sftrl.recipes import Checkpoint, Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, inside, launch
@@ -33,19 +33,20 @@ def sft(
     compute: Compute | None = None,
     held_out: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Fine-tune on examples of `id, prompt, response`, on the responses' tokens and the EOS token (TRL's SFTTrainer).
+    """Fine-tune on examples with the columns `id, prompt, response` (TRL's SFTTrainer).
 
-    With `recipe.held_out_steps`, the log has `held_out_loss` too: `sftrl.loss` on the `held_out` examples.
+    The loss is over the tokens of the response and EOS. With `recipe.held_out_steps`, the log also has `held_out_loss`,
+    the loss of `sftrl.loss` on the `held_out` examples.
 
     Returns:
-        The log: `step, epoch, loss` in nats a token, `learning_rate, grad_norm`, and where known `tokens_per_second`
-        and `gpu_gigabytes`, the most that one GPU held.
+        The log: `step, epoch, loss` (nats per token), `learning_rate, grad_norm`, and where known `tokens_per_second`
+        and `gpu_gigabytes` (peak memory of the first process's GPU).
 
     Raises:
-        InputError: before a weight is loaded, an example that is too long, batches that do not divide, an argument
-            that `SFTConfig` does not know or of another type, too few GPUs, other settings than those of the
-            unfinished training in the folder; a full disk.
-        Interrupted: SIGTERM came; what was done is saved, and the same call goes on.
+        InputError: before any weight is loaded: an example that is too long, batches that do not divide, an argument
+            that `SFTConfig` does not have or of the wrong type, too few GPUs, an unfinished training in the folder with
+            other settings. Later: a full disk.
+        Interrupted: SIGTERM arrived; the state is saved, and the same call resumes.
     """
     from trl import SFTConfig
 
@@ -64,6 +65,8 @@ def sft(
         write_table(held_out[["id", "prompt", "response"]], folder / "trainer" / arrow.HELD_OUT)
     part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
     job = _job("sft", checkpoint, recipe, seed) | {"epochs": epochs, "rows": len(examples)}
+    if recipe.held_out_steps:
+        job["held_out"] = hash_path(folder / "trainer" / arrow.HELD_OUT)
     return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute)
 
 
@@ -78,27 +81,27 @@ def grpo(
     probes: pd.DataFrame | None = None,
     until: int | None = None,
 ) -> pd.DataFrame:
-    """Train by GRPO on problems with a known answer (TRL's GRPOTrainer), one on-policy update a step, no KL term.
+    """Train by GRPO on problems with a known answer (TRL's GRPOTrainer): on-policy, one update per step, no KL term.
 
     Args:
-        problems: columns `prompt`, `answer`, and `answer_type`, `choices`, `tolerance` where known. An answer that the
-            verifier cannot read rewards nothing.
-        seed: of the order of problems and of the rollouts: runs with one seed have them in common.
-        probes: the held-out problems of `recipe.probes`, columns `benchmark` and `id` too.
-        until: stop at this step, saved, by `Interrupted`; the same call with a later one, or None, goes on. `so_far`
-            has what there is then.
+        problems: columns `prompt`, `answer`, and `answer_type`, `choices`, `tolerance` where known. If the verifier
+            cannot read an answer, every rollout on it gets reward 0.
+        seed: determines the order of the problems and the rollouts' random numbers; runs with equal seeds share them.
+        probes: the held-out problems of `recipe.probes`, with the columns `benchmark` and `id` too.
+        until: save and raise `Interrupted` at this step; the same call with a later step, or None, resumes. Meanwhile
+            `so_far` returns log and probes.
 
-    Some rollouts, with their rewards, are left in `folder/"rollouts.parquet"`: `step, benchmark, id, prompt, response,
-    reward, tokens` of the first groups of the first, the middle and the last step; the probes' counts in
-    `folder/"probes.csv"`: `step, benchmark, id, samples, correct, tokens`, a row a step and problem.
+    Some rollouts are written to `folder/"rollouts.parquet"`: `step, benchmark, id, prompt, response, reward, tokens` of
+    the first groups of the first, the middle and the last step. The probes' counts are written to
+    `folder/"probes.csv"`: `step, benchmark, id, samples, correct, tokens`, one row per step and problem.
 
     Returns:
         The log: `step, reward, entropy, clipped_ratio, frac_reward_zero_std, mean_length, learning_rate, grad_norm`,
         and the last two columns of `sft`.
 
     Raises:
-        InputError, Interrupted: as `sft`; also fewer problems than a step takes, probes without problems or with
-            weights in shards, which our sampler cannot read.
+        InputError, Interrupted: as `sft`; also fewer problems than a step takes, probes without problems, or probes
+            with sharded weights, which our sampler cannot read.
     """
     from trl import GRPOConfig
 
@@ -123,11 +126,13 @@ def grpo(
     passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)
     steps = recipe.steps or passes * (len(problems) // recipe.prompts_per_step)
     job = _job("grpo", checkpoint, recipe, seed) | {"steps": steps, "longest": longest}
+    if probes is not None:
+        job["probes"] = hash_path(folder / "trainer" / arrow.PROBES)
     return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute, until)
 
 
 def so_far(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return log and probes, as `grpo` leaves them, of a training in `folder` that stopped on the way."""
+    """Return the log and the probes, in `grpo`'s form, of an unfinished training in `folder`."""
     place = Path(folder) / "trainer"
     saved = checkpoints(place)
     history = read_json(saved[-1] / "trainer_state.json")["log_history"] if saved else []

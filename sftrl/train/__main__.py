@@ -1,6 +1,6 @@
 """One process of a training: `python -m sftrl.train FOLDER ERROR`, run by `sftrl.train.launch` on a job that it wrote.
 
-What ends it before its last step, and is no fault of the code, is told in the file ERROR.
+If it ends early by an InputError or an Interrupted, it writes which, and the message, to the file ERROR.
 """
 
 import sys
@@ -16,5 +16,6 @@ if __name__ == "__main__":
     try:
         inside.run(folder, launched=True)
     except (InputError, Interrupted) as error:
-        write_json(told, {"kind": type(error).__name__, "message": str(error)})
+        if not told.exists():  # of several processes the first knows why; others find it gone
+            write_json(told, {"kind": type(error).__name__, "message": str(error)})
         sys.exit(str(error))

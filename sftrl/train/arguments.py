@@ -1,4 +1,4 @@
-"""From a recipe to the arguments of TRL's trainers: batches that divide, types that fit, a precision that can move."""
+"""From a recipe to the arguments of TRL's trainers: batch sizes, types and precision are checked."""
 
 import dataclasses
 import difflib
@@ -15,22 +15,22 @@ from transformers.integrations import integration_utils
 from sftrl.errors import InputError
 from sftrl.recipes import Grpo, Sft
 
-# Arguments of TRL's that shape or place what it generates itself.
+# TRL's arguments for its own generation.
 GENERATED = {
     "cache_implementation", "generation_kwargs", "min_p", "repetition_penalty", "top_k", "top_p",
     "transformers_continuous_batching_config", "use_transformers_continuous_batching",
 }  # fmt: skip
-DEVICE_TOKENS = 16_384  # a micro batch's, on a GPU, where the recipe leaves it open (chosen here)
+DEVICE_TOKENS = 16_384  # tokens of a micro-batch on a GPU, unless the recipe says otherwise (chosen here)
 
 
 def micro_batch(given: int | None, batch: int, longest: int, names: tuple[str, str]) -> tuple[int, int]:
     """Split a process's `batch` of sequences into equal parts; return (sequences a part, parts).
 
-    Where `given` is None: on a GPU as many sequences as make `DEVICE_TOKENS` tokens if each is as long as the
-    `longest`, on a CPU all of them.
+    If `given` is None: on a GPU, as many sequences of the `longest` length (in tokens) as fit into `DEVICE_TOKENS`; on
+    a CPU, all of them.
 
     Raises:
-        InputError: the batch is no multiple of the given part; `names` are the two keys.
+        InputError: the batch is not a multiple of `given`; `names` are the two keys for the message.
     """
     if given is None:
         fits = max(1, DEVICE_TOKENS // longest) if torch.cuda.is_available() else batch
@@ -41,21 +41,21 @@ def micro_batch(given: int | None, batch: int, longest: int, names: tuple[str, s
 
 
 def whole(total: int, part: int, total_name: str, part_name: str) -> int:
-    """Return total / part; InputError, in the names given, if that is no whole number."""
+    """Return total / part; InputError with the two names if it is not an integer."""
     if total % part:
         raise InputError(f"{total_name} ({total}) is not a multiple of {part_name} ({part})")
     return total // part
 
 
 def resolve(precision: str) -> str:
-    """Return the precision that `auto` means on this machine, or what is given."""
+    """Return the given precision, with `auto` resolved for this machine."""
     if precision == "auto":
         return "mixed" if torch.cuda.is_available() else "float32"
     return precision
 
 
 def sft_config(recipe: Sft, *, folder: Path, epochs: int, rows: int, seed: int, layout: tuple[int, int]):
-    """Return TRL's `SFTConfig`; `layout` is `micro_batch`'s answer, `rows` the number of examples."""
+    """Return TRL's `SFTConfig`; `layout` is the result of `micro_batch`, `rows` the number of examples."""
     from trl import SFTConfig  # seconds to import, so only where it is used
 
     settings = {
@@ -67,8 +67,8 @@ def sft_config(recipe: Sft, *, folder: Path, epochs: int, rows: int, seed: int, 
         "warmup_steps": math.ceil(recipe.warmup_ratio * epochs * math.ceil(rows / recipe.batch_size)),
         "weight_decay": recipe.weight_decay,
         "seed": seed,
-        # Flattened micro batches, each example by itself under the attention: the batches stay those of the recipe,
-        # where TRL's `packing` would make a step of other examples.
+        # Micro-batches flattened into one row; no example attends to another. The batches stay those of the recipe,
+        # where TRL's `packing` would put other examples into a step.
         "padding_free": recipe.packing,
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -79,7 +79,7 @@ def sft_config(recipe: Sft, *, folder: Path, epochs: int, rows: int, seed: int, 
 
 
 def grpo_config(recipe: Grpo, *, folder: Path, steps: int, seed: int, layout: tuple[int, int]):
-    """Return TRL's `GRPOConfig`; `layout` is `micro_batch`'s answer."""
+    """Return TRL's `GRPOConfig`; `layout` is the result of `micro_batch`."""
     from trl import GRPOConfig
 
     settings = {
@@ -100,7 +100,7 @@ def grpo_config(recipe: Grpo, *, folder: Path, steps: int, seed: int, layout: tu
         if other := sorted(GENERATED & set(given)):
             raise InputError(f"grpo.trl.{other[0]}: is for TRL's own generation; give grpo.rollouts: generate with it")
     elif recipe.rollouts == "generate":
-        # The trainer switches the cache off for training, and generation would recompute every prefix.
+        # The trainer disables the cache for training; generation would then recompute every prefix.
         given["generation_kwargs"] = {"use_cache": True} | (given.get("generation_kwargs") or {})
     else:
         settings |= {"use_vllm": True, "vllm_mode": recipe.rollouts}
@@ -109,7 +109,7 @@ def grpo_config(recipe: Grpo, *, folder: Path, steps: int, seed: int, layout: tu
 
 
 def check_sampling(arguments: dict) -> None:
-    """Raise InputError if vLLM's SamplingParams does not know one of `arguments`, or vLLM is not installed."""
+    """Raise InputError if vLLM's SamplingParams lacks one of `arguments`, or vLLM is not installed."""
     try:
         from vllm import SamplingParams
     except ImportError:
@@ -122,7 +122,7 @@ def check_sampling(arguments: dict) -> None:
 
 
 def check_types(config: type, section: str, given: dict) -> None:
-    """Raise InputError if a key of `given` is no argument of the dataclass `config`, or its value has another type."""
+    """Raise InputError if a key of `given` is no field of the dataclass `config`, or has a value of the wrong type."""
     known = [field.name for field in dataclasses.fields(config) if field.init]
     hints = typing.get_type_hints(config)
     for name, value in given.items():
@@ -137,7 +137,7 @@ def check_types(config: type, section: str, given: dict) -> None:
             expected = expected if isinstance(hints[name], type) else str(hints[name]).replace("typing.", "")
             raise InputError(f"{section}.trl.{name}: {value!r} is not {expected}") from None
         except PydanticUserError:
-            continue  # a class that pydantic knows nothing of: the trainer will judge
+            continue  # a type that pydantic cannot check: the trainer will
 
 
 def _config(config: type, section: str, settings: dict, given: dict, folder: Path):
@@ -146,7 +146,7 @@ def _config(config: type, section: str, settings: dict, given: dict, folder: Pat
     defaults = {
         "dataloader_pin_memory": on_gpu,
         "ddp_find_unused_parameters": False,
-        "gradient_checkpointing": on_gpu,  # a CPU has memory enough, and no time to compute activations twice
+        "gradient_checkpointing": on_gpu,  # a CPU has more memory than time
         "logging_steps": 1,
         "max_grad_norm": 1.0,
         "report_to": "none",
@@ -163,6 +163,6 @@ def _config(config: type, section: str, settings: dict, given: dict, folder: Pat
         available = getattr(integration_utils, f"is_{tracker}_available", None)
         if available is None or not available():
             raise InputError(f"{section}.trl.report_to: {tracker} is not installed, or no tracker that is known")
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")  # the trainer's own folder does not stay
-    made._n_gpu = min(made.n_gpu, 1)  # one process trains on one GPU; several would be DataParallel, a larger batch
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")  # the trainer's own folder is removed
+    made._n_gpu = min(made.n_gpu, 1)  # with several GPUs the Trainer would use DataParallel and a larger batch
     return made

@@ -1,4 +1,4 @@
-"""Training data as Arrow files, which every process of a training maps into memory: a token is four bytes on disk."""
+"""Training data as Arrow files, memory-mapped by every process of a training: four bytes per token on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +11,19 @@ from sftrl.chat import encode_example, encode_prompt
 from sftrl.errors import InputError
 from sftrl.files import whole_file
 
-IGNORED = -100  # the label of a token without a loss, as in torch and transformers
+IGNORED = -100  # label of tokens without a loss, as in torch and transformers
 PROBLEM_COLUMNS = ["benchmark", "id", "prompt", "answer", "answer_type", "choices", "tolerance"]
-ROWS = 1000  # written at once
+ROWS = 1000  # per write
 NAME = "data.arrow"
 PROBES = "probes.arrow"
 HELD_OUT = "held_out.parquet"
 
 
 def write_examples(tokenizer, examples: pd.DataFrame, path: Path, *, max_length: int, context: int | None) -> int:
-    """Write the token ids of `examples` (`id, prompt, response`) to `path`; return the longest example, in tokens.
+    """Write the token ids of `examples` (`id, prompt, response`) to `path`; return the longest example's tokens.
 
     Raises:
-        InputError: no examples, or one that is longer than `max_length` or the model's `context`.
+        InputError: no examples, or one longer than `max_length` or the model's `context` (tokens).
     """
     if examples.empty:
         raise InputError("sft: no examples to train on")
@@ -45,10 +45,10 @@ def write_examples(tokenizer, examples: pd.DataFrame, path: Path, *, max_length:
 
 
 def read_examples(path: Path, batch_size: int, processes: int) -> Dataset:
-    """Map what `write_examples` wrote, as rows of `input_ids` and `labels`: the response's tokens and EOS have a loss.
+    """Map what `write_examples` wrote, as rows of `input_ids` and `labels`; only the response and EOS have a loss.
 
-    With several processes, rows without any loss fill the last batch of an epoch: filled with examples a second time,
-    as accelerate does it, that step would differ from that of one process.
+    With several processes, rows without a loss fill the last batch of an epoch. accelerate would repeat examples
+    instead, and that step would differ from the step of a single process.
     """
     data = Dataset.from_file(str(path))
     missing = -len(data) % batch_size if processes > 1 else 0
@@ -64,10 +64,10 @@ def _with_labels(rows: dict) -> dict:
 
 
 def write_problems(tokenizer, problems: pd.DataFrame, path: Path, *, max_tokens: int, context: int | None) -> int:
-    """Write what GRPO's rollouts and reward need of `problems` to `path`; return the longest prompt, in tokens.
+    """Write the columns that GRPO needs of `problems` to `path`; return the longest prompt's tokens.
 
     Raises:
-        InputError: no problems, or a prompt that leaves no room for `max_tokens` in the model's `context`.
+        InputError: no problems, or a prompt that leaves no room for `max_tokens` in the model's `context` (tokens).
     """
     if problems.empty:
         raise InputError("grpo: no problems to train on")
@@ -93,7 +93,7 @@ def read_problems(path: Path) -> Dataset:
 
 
 def _write(rows: Iterator[dict], schema: pa.Schema, path: Path) -> None:
-    """Write an Arrow stream, the format that `Dataset.from_file` maps, a block of rows at a time."""
+    """Write an Arrow stream, the format that `Dataset.from_file` maps, `ROWS` rows at a time."""
     with whole_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as out:
         block = []
         for row in rows:

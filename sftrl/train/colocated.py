@@ -1,4 +1,4 @@
-"""Rollouts by vLLM inside a training process (`grpo.rollouts: colocate`): TRL's engine, told what TRL leaves to it."""
+"""Rollouts by vLLM inside a training process (`grpo.rollouts: colocate`): what TRL does not tell its engine."""
 
 import contextlib
 import functools
@@ -11,10 +11,10 @@ from sftrl.models import VLLM_FORMAT
 
 @contextlib.contextmanager
 def started(dtype: str, seed: int) -> Iterator[None]:
-    """Have a trainer that is made inside the block start its engine in `dtype`, with draws of its own for each `seed`.
+    """Inside the block, a new trainer starts its engine in `dtype` and with `seed`.
 
-    TRL leaves dtype and files to vLLM, which makes bfloat16 of float32 and prefers Mistral's own format; and it seeds
-    every run's engine alike.
+    TRL leaves the dtype and the file format to vLLM, which turns float32 into bfloat16 and prefers Mistral's own
+    format, and it gives every run's engine the same seed.
     """
     engine = vllm_generation.LLM
     more = {"dtype": dtype, **VLLM_FORMAT}
@@ -32,11 +32,11 @@ def started(dtype: str, seed: int) -> Iterator[None]:
 
 
 def mend_sync(generation) -> None:
-    """On a CPU, have the engine take new weights by vLLM's own reload.
+    """On a CPU, update the engine's weights by vLLM's own reload.
 
-    There vLLM packs the weights of linear layers when they are loaded and drops the originals (0.31,
-    `dispatch_cpu_unquantized_gemm`), so TRL's loading into the originals fails; a reload packs anew. It leaves out an
-    LM head that is tied to the embedding, which no weight is loaded for.
+    On a CPU vLLM packs the weights of linear layers at load time and drops the originals (0.31,
+    `dispatch_cpu_unquantized_gemm`), so TRL's update of the originals fails. A reload packs them again, except for an
+    LM head tied to the embedding, for which no weight is loaded.
     """
     if generation.mode == "colocate" and _on_cpu():
         generation.sync_weights = functools.partial(_reload, generation)

@@ -1,8 +1,9 @@
-"""A training as a job in a folder: written down, run in one process or many, gone on with if it was cut off."""
+"""A training as a job in a folder: its settings are written down, it runs in one process or many, and it can resume."""
 
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,19 +15,26 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from sftrl import progress
 from sftrl.errors import InputError
 from sftrl.files import flat, hash_path, read_json, read_table, write_json
 from sftrl.recipes import OWN_PROCESS, Compute, Grpo, Sft
 from sftrl.train import arguments, arrow, inside
 from sftrl.train.resumable import Interrupted, checkpoints
 
-FREE = {"save_minutes", "until"}  # what may change between a stop and going on
-DERIVED = {"micro_batch", "parts"}  # follow from others, which are named first
+FREE = {"save_minutes", "until"}  # may change when a training is resumed
+HASHED = {"probes", "held_out"}  # jobs written before 2026-11-22 do not name these files
+SAVE_SECONDS = 600  # as long as Slurm is asked to wait after SIGTERM
+STEPS = re.compile(r"[\d,]+ of [\d,]+ steps ")  # a line of progress
+DERIVED = {"micro_batch", "parts"}  # follow from other settings, which an error names first
 
 
 def check_compute(compute: Compute, recipe: Sft | Grpo) -> None:
-    """Raise InputError if the machine has too few GPUs for `compute`, an accelerate configuration needs others, or the
-    recipe has our sampler or loss read weights that no process has as a whole.
+    """Check `compute` against this machine and the recipe.
+
+    Raises:
+        InputError: too few GPUs, an accelerate configuration that cannot run here, or sharded weights where our sampler
+            or our loss needs the whole model in one process.
     """
     gpus = torch.cuda.device_count()
     if gpus and compute.processes > gpus:
@@ -51,21 +59,28 @@ def check_compute(compute: Compute, recipe: Sft | Grpo) -> None:
 
 
 def run(folder: Path, job: dict, compute: Compute, until: int | None = None) -> pd.DataFrame:
-    """Run `job`, whose data lies in `folder/"trainer"`; return its log. `inside.run` says what is left and raised.
+    """Run `job`, whose data is in `folder/"trainer"`; return its log. See `inside.run` for what it writes and raises.
 
-    A job that was cut off goes on from its newest checkpoint, one that ended without telling its caller is not run
-    again. On a CPU one process trains in place: no start is to be waited for, and the numbers are the same. An engine
-    of vLLM's has a process of its own all the same, which ends with it.
+    An interrupted job resumes from its newest checkpoint. A job that finished, but whose caller died before it read the
+    log, is not run again. On a CPU a single process trains in place: this saves the start of another process and gives
+    the same numbers. With a vLLM engine it is a process of its own, so that the engine ends with it.
 
     Raises:
-        InputError: what is there was trained with other settings.
+        InputError: the folder holds an unfinished training with other settings.
     """
     place = folder / "trainer"
     machine = {"processes": compute.processes, "accelerate": compute.accelerate}
     settings = job | machine | {"data": hash_path(place / arrow.NAME)}
-    if checkpoints(place) or (place / "log.parquet").exists():
-        _compare(read_json(place / "job.json"), settings, place)
-    write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes, "until": until})
+    with inside.locked(place):  # a training that is still running keeps its job.json
+        if (place / "job.json").exists() and (other := _differing(read_json(place / "job.json"), settings)):
+            if checkpoints(place) or (place / "log.parquet").exists():
+                raise InputError(
+                    f"{place}: an unfinished training with {other}: give it back to go on, or remove the folder to "
+                    "start anew"
+                )
+            for name in ("probes", "rollouts"):  # measured under other settings, with no checkpoint to resume
+                shutil.rmtree(place / name, ignore_errors=True)
+        write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes, "until": until})
     if not (place / "log.parquet").exists():
         alone = compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available()
         if alone and job["recipe"].get("rollouts", "transformers") in OWN_PROCESS:
@@ -77,22 +92,29 @@ def run(folder: Path, job: dict, compute: Compute, until: int | None = None) -> 
     return log
 
 
-def _compare(there: dict, now: dict, place: Path) -> None:
+def _differing(there: dict, now: dict) -> str | None:
+    """Name a setting that differs and its two values; None where none does."""
     there, now = flat(there), flat(now)
     for name in sorted(there.keys() | now.keys(), key=lambda name: (name in DERIVED, name)):
-        if there.get(name) != now.get(name) and name not in FREE:
-            raise InputError(
-                f"{place}: an unfinished training with {name} = {there.get(name)!r}, now {now.get(name)!r}: "
-                "give it back to go on, or remove the folder to start anew"
-            )
+        unknown = name in HASHED and name not in there
+        if there.get(name) != now.get(name) and name not in FREE and not unknown:
+            return f"{name} = {there.get(name)!r}, now {now.get(name)!r}"
+    return None
 
 
 def _launch(folder: Path, precision: str, compute: Compute) -> None:
-    """Run the job in processes of its own, whose memory is free when it ends; show what the first one prints."""
+    """Run the job in separate processes, which free their memory when they end; show what they print."""
     place = folder / "trainer"
-    told = place / f"error-{os.getpid()}.json"  # of this launch: processes of another may still be leaving
+    told = place / f"error-{os.getpid()}.json"  # of this launch: processes of an earlier one may still be running
     told.unlink(missing_ok=True)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
+        # A scheduler's SIGTERM reaches accelerate too, which by itself kills processes that save for half a minute.
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS),
+    }
+    line = progress.Line()
+    if line.live:
+        environment[progress.SECONDS] = str(progress.LIVE)
     command = [sys.executable, "-m"]
     if compute.processes == 1 and compute.accelerate is None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
@@ -108,17 +130,17 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
     with (place / "stderr.log").open("w") as errors:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,  # its end, wanted or not, tells the processes to save and stop
+            stdin=subprocess.PIPE,  # closed on purpose or by our death, it tells the processes to save and stop
             stdout=subprocess.PIPE,
             stderr=errors,
             env=environment,
             text=True,
-            start_new_session=True,  # an interrupt of the keyboard is for this process, which passes it on
+            start_new_session=True,  # Ctrl-C reaches this process, which passes it on
         )
         with _passing_on(process):
             try:
-                for line in process.stdout:
-                    print(line, end="", flush=True)
+                for text in process.stdout:
+                    line.show(text.rstrip("\n")) if STEPS.match(text) else print(text, end="", flush=True)
             finally:
                 process.stdin.close()
                 status = process.wait()
@@ -132,7 +154,7 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
 
 @contextlib.contextmanager
 def _passing_on(process: subprocess.Popen) -> Iterator[None]:
-    """Pass SIGTERM on, inside the block, as the end of the processes' standard input."""
+    """Inside the block, pass SIGTERM on by closing the standard input of the processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

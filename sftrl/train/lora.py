@@ -1,4 +1,4 @@
-"""Low-rank adapters: their targets checked before a weight is loaded, and merged into the weights when saved."""
+"""Low-rank adapters: targets are checked before any weight is loaded; saving merges them into the weights."""
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
@@ -8,10 +8,10 @@ from sftrl.recipes import Lora
 
 
 def peft_config(lora: Lora, config: PreTrainedConfig, section: str):
-    """Return PEFT's configuration of `lora` for a model of `config`.
+    """Return PEFT's configuration of `lora` for a model with this `config`.
 
     Raises:
-        InputError: a target that no linear layer's name ends in, or the LM head, which TRL's trainers do not adapt.
+        InputError: a target that matches no linear layer, or the LM head, which TRL's trainers do not adapt.
     """
     from peft import LoraConfig
 
@@ -31,7 +31,10 @@ def peft_config(lora: Lora, config: PreTrainedConfig, section: str):
 
 
 def merge(weights: dict[str, torch.Tensor], lora: Lora) -> dict[str, torch.Tensor]:
-    """Return the weights of the plain model from those of the adapted one: W + alpha / rank * B A, in float32."""
+    """Return the weights of the plain model from those of the adapted one: W + alpha / rank * B A, in float32.
+
+    B has shape (out, rank), A (rank, in), W (out, in).
+    """
     merged = {}
     for name, weight in weights.items():
         if ".lora_" in name:

@@ -16,7 +16,7 @@ from sftrl.train.resumable import Resumable
 
 
 class GrpoTrainer(Resumable, GRPOTrainer):
-    """TRL's, on prompts that are encoded by `sftrl.chat`, as for every other use of the model."""
+    """TRL's GRPOTrainer on prompts encoded by `sftrl.chat`, as for every other use of the model."""
 
     def _tokenize_prompts(self, prompts):
         return [encode_prompt(self.processing_class, prompt) for prompt in prompts], None, {}
@@ -31,7 +31,7 @@ class GrpoTrainer(Resumable, GRPOTrainer):
 
 
 class PromptSampler(RepeatSampler):
-    """TRL's, which draws an order for each epoch in turn, and so would give a resumed epoch the order of the first."""
+    """TRL's RepeatSampler draws each epoch's order in turn; resumed, it would repeat the first epoch's order."""
 
     epoch = 0
 
@@ -55,15 +55,15 @@ def build(job: dict, folder: Path) -> GrpoTrainer:
     rewarded = rollouts.rewarded(place / "rollouts", looked_at, rollouts.READ * recipe.group_size)
     load = functools.partial(weights.load, GrpoTrainer, recipe, checkpoint, config, data, "grpo", reward_funcs=rewarded)
     if recipe.rollouts == "transformers":
-        os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"  # it may change in other versions of TRL; this one is pinned
+        os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"  # experimental in TRL, whose version is pinned
         trainer = load(rollout_func=policy.rollouts)
     elif recipe.rollouts == "generate":
         trainer = load()
     else:
         from sftrl.train import colocated  # imports vLLM
 
-        # The engine reads the folder's own ends of a response, where the checkpoint may name others, and keeps memory
-        # for as long a sequence as the model could take.
+        # By itself the engine takes the stop tokens from the folder's files, where the checkpoint may name others, and
+        # reserves memory for the model's whole context.
         config.generation_kwargs = {"stop_token_ids": list(ends)} | (config.generation_kwargs or {})
         config.vllm_max_model_length = config.vllm_max_model_length or job["longest"]
         with colocated.started(resolved_dtype(checkpoint), job["seed"]):
@@ -72,6 +72,6 @@ def build(job: dict, folder: Path) -> GrpoTrainer:
     if recipe.probes:
         problems = arrow.read_problems(place / arrow.PROBES)[:]
         trainer.add_callback(rollouts.Probing(trainer, policy, problems, recipe, place / "probes"))
-    batches = config.steps_per_generation * config.num_iterations  # micro batches from one drawing of rollouts
+    batches = config.steps_per_generation * config.num_iterations  # micro-batches that use one generation of rollouts
     trainer.steps_between_saves = max(1, batches // config.gradient_accumulation_steps)
     return trainer

@@ -13,10 +13,10 @@ from sftrl.train import arguments, arrow, inside
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for the matrices inside the layers and AdamW for the rest, as one optimizer for a trainer.
+    """Muon for the layers' matrices and AdamW for the rest, as one optimizer for a trainer.
 
-    At a few hundred thousand parameters it learned in minutes what AdamW alone did not. Weight decay keeps the weights
-    small enough for fine-tuning to move them (chosen here).
+    With a few hundred thousand parameters it learned in minutes what AdamW alone did not. Weight decay keeps the
+    weights small, so that fine-tuning can move them (chosen here).
     """
 
     def __init__(self, model: PreTrainedModel, *, matrix_learning_rate: float, learning_rate: float):
@@ -32,7 +32,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        # A scheduler, and accelerate when it wraps this, write to the groups here, never to those of the parts.
+        # Schedulers and accelerate write to our groups, never to those of the parts.
         for part, group in zip(self.parts, self.param_groups, strict=True):
             part.param_groups[0]["lr"] = group["lr"]
             part.step()
@@ -49,14 +49,14 @@ def pretrain(
 ) -> pd.DataFrame:
     """Pretrain a tiny model in place, one pass over examples of `prompt` and `response`, on the responses' tokens.
 
-    It takes minutes, so nothing is saved to resume from.
+    It takes minutes, so no checkpoints are saved.
 
     Args:
-        recipe: its rates are AdamW's, for embeddings and norms, and Muon's, for the matrices.
-        folder: a place for scratch files, removed at the end.
+        recipe: `learning_rate` is AdamW's, for embeddings and norms; `matrix_learning_rate` is Muon's.
+        folder: for temporary files, removed at the end.
 
     Returns:
-        The log: `step, epoch, loss` in nats a token, and the rest of `inside.SFT_LOG`.
+        The log: `step, epoch, loss` (nats per token) and the other columns of `inside.SFT_LOG`.
     """
     steps = math.ceil(len(examples) / recipe.batch_size)
     rates = {"matrix_learning_rate": recipe.matrix_learning_rate, "learning_rate": recipe.learning_rate}

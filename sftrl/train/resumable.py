@@ -1,7 +1,7 @@
-"""What a TRL trainer lacks to survive being killed: checkpoints by time, whole or ignored; a stop that saves; progress.
+"""What a TRL trainer lacks to survive being killed: atomic checkpoints by time, a stop that saves, progress.
 
-A checkpoint is written to `saving/` and renamed when every process is done with it, so a `checkpoint-N` is whole
-whenever there is one, and a full disk leaves the one before as it was.
+A checkpoint is written to `saving/` and renamed when every process has finished writing, so every `checkpoint-N` is
+complete, and a full disk does not damage the one before.
 """
 
 import contextlib
@@ -22,25 +22,24 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 from sftrl.errors import InputError
+from sftrl.progress import Progress
 from sftrl.recipes import Lora
 
-PROGRESS_SECONDS = 30
-
-# Of several processes on a CPU each has a device such as `cpu:1`; transformers has an optimizer's state loaded to it,
-# and torch knows `cpu` alone.
+# With several processes on a CPU, each has a device such as `cpu:1`. transformers loads the optimizer's state to it,
+# and torch only knows `cpu`.
 torch.serialization.register_package(
     40, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
 )
 
 
 class Interrupted(RuntimeError):
-    """A training that was asked to stop, and saved; the same call goes on from there. It shows as its message alone."""
+    """A training was asked to stop and has saved; the same call resumes it. Notebooks show its message alone."""
 
     _render_traceback_ = InputError._render_traceback_
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the whole checkpoints in a trainer's folder, oldest first."""
+    """Return the complete checkpoints in a trainer's folder, oldest first."""
     found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
 
@@ -49,12 +48,12 @@ class Resumable:
     """Mixed into TRL's trainers, before them.
 
     Attributes:
-        stored: the dtype that the model is saved in.
+        stored: the dtype in which the model is saved.
         lora: the adapters' recipe, if there are adapters.
-        save_seconds: between two checkpoints; None: none are saved.
-        until: the step to stop at, saved; None: the last.
-        steps_between_saves: checkpoints fall on multiples of it, where no rollouts are waiting to be used.
-        epoch_sampler: a sampler whose `epoch` is to be set, if any.
+        save_seconds: the time between two checkpoints; None: no checkpoints.
+        until: the step at which to save and stop; None: the last.
+        steps_between_saves: checkpoints are taken at multiples of it, where all rollouts drawn so far have been used.
+        epoch_sampler: a sampler whose `epoch` must be set at the start of each epoch, if any.
     """
 
     stored: torch.dtype
@@ -86,6 +85,8 @@ class Resumable:
                 os.replace(folder / "saving" / name, folder / name)
                 for old in checkpoints(folder)[:-1]:
                     shutil.rmtree(old)
+            # The first process to exit ends the launch, and with it those that are still writing.
+            self.accelerator.wait_for_everyone()
         except (OSError, RuntimeError, SafetensorError) as error:
             kept = checkpoints(folder)
             good = (
@@ -99,7 +100,7 @@ class Resumable:
 
 
 def sync(folder: Path) -> None:
-    """Have the bytes of every file under `folder` reach the disk."""
+    """Flush every file under `folder` to the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -107,16 +108,18 @@ def sync(folder: Path) -> None:
 
 
 class Watch(TrainerCallback):
-    """Says how far it is, every half minute; decides, with all processes together, when to save and when to stop."""
+    """Reports progress; decides, for all processes together, when to save and when to stop."""
 
     def __init__(self, trainer: Resumable, stop: "StopSignal"):
         self.trainer, self.stop = trainer, stop
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.started = self.shown = self.logged = self.saved = time.monotonic()
+        self.logged = self.saved = time.monotonic()
         self.first_step, self.tokens = state.global_step, None
-        if state.global_step and state.is_world_process_zero:
-            print(f"goes on from step {state.global_step}/{state.max_steps}", flush=True)
+        say = print if state.is_world_process_zero else None
+        self.progress = Progress(state.max_steps, "steps", say, start=state.global_step)
+        if say and state.global_step:
+            say(f"goes on from step {state.global_step}/{state.max_steps}", flush=True)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.trainer.epoch_sampler is not None:
@@ -138,44 +141,34 @@ class Watch(TrainerCallback):
         if "loss" not in logs:
             return  # the summary at the end
         now, row = time.monotonic(), state.log_history[-1]
-        tokens = logs.get("num_tokens", self.tokens)  # none are new in a second update from the same rollouts
+        tokens = logs.get("num_tokens", self.tokens)  # a second update from the same rollouts has no new ones
         if self.tokens is not None:
             row["tokens_per_second"] = (tokens - self.tokens) / max(now - self.logged, 1e-9)
         self.logged, self.tokens = now, tokens
         if torch.cuda.is_available():
             row["gpu_gigabytes"] = torch.cuda.max_memory_reserved() / 1e9
-        first, last = state.global_step == self.first_step + 1, state.global_step == state.max_steps
-        if state.is_world_process_zero and (first or last or now - self.shown > PROGRESS_SECONDS):
-            self.shown, done = now, state.global_step - self.first_step
-            left = (now - self.started) / done * (state.max_steps - state.global_step)
-            values = {key.rpartition("/")[2]: row.get(key) for key in ("loss", "reward", "completions/clipped_ratio")}
-            said = "  ".join(f"{name} {float(value):.3f}" for name, value in values.items() if value is not None)
-            clock = f"{_clock(now - self.started)} gone, {_clock(left)} to go"
-            print(f"step {state.global_step}/{state.max_steps}  {clock}  {said}", flush=True)
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+        values = {key.rpartition("/")[2]: row.get(key) for key in ("loss", "reward", "completions/clipped_ratio")}
+        said = ", ".join(f"{name} {float(value):.3f}" for name, value in values.items() if value is not None)
+        self.progress.at(state.global_step, said, now=state.global_step == self.first_step + 1)
 
 
 class StopSignal:
-    """Whether this process has been asked to stop: by SIGTERM, or by the end of its standard input, the launcher's."""
+    """Whether this process was asked to stop: by SIGTERM, or by its launcher, which closes its standard input."""
 
     def __init__(self, launched: bool = False):
         self.launched, self.terminated = launched, False
 
     def asked(self) -> bool:
-        """Return whether to stop at the next step's end."""
+        """Return whether to stop at the end of this step."""
         if self.launched and not self.terminated and select.select([sys.stdin], [], [], 0)[0]:
-            self.terminated = True  # closed on purpose, or the launcher is gone: nobody would take up the result
+            self.terminated = True  # closed on purpose, or the launcher is dead and nobody would read the result
         return self.terminated
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM for a wish to save and stop, inside the block."""
+        """Inside the block, SIGTERM asks to save and stop."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread can listen; a SIGTERM then ends the process, as it would anyway
+            yield  # only the main thread can set handlers; SIGTERM ends the process as usual
             return
 
         def note(*_):

@@ -1,8 +1,8 @@
-"""GRPO's rollouts by the sampler of evaluation, a few of them kept to be read, and probes on held-out problems.
+"""GRPO's rollouts by the sampler of evaluation, a few of them kept for reading, and probes on held-out problems.
 
-Each rollout has random numbers of its own, by its step and its place in the batch: RL runs with one seed draw them from
-the same numbers, on the same problems, whatever checkpoint they started from and however many processes share them. So
-differences between candidates hold less chance (common random numbers, chosen here).
+Each rollout has its own random numbers, derived from the seed, the step and its place in the batch. So RL runs with one
+seed share problems and random numbers, whatever checkpoint they start from and on however many processes: differences
+between candidates have less variance (common random numbers, chosen here).
 """
 
 import contextlib
@@ -20,19 +20,19 @@ from sftrl.sample.local import draw_each
 from sftrl.sample.requests import Response
 from sftrl.train.rewards import reward, texts
 
-READ = 4  # groups of a step that are kept to be read
+READ = 4  # groups of a step that are kept for reading
 PROBED = ["step", "benchmark", "id", "samples", "correct", "tokens"]
 
 
 class Policy:
-    """The model that a trainer trains, to be sampled as evaluation samples it."""
+    """Samples the model in training as evaluation would."""
 
     def __init__(self, recipe: Grpo, stop_ids: tuple[int, ...], seed: int):
         self.decoding = Decoding(temperature=recipe.temperature, max_tokens=recipe.max_tokens)
         self.stop_ids, self.seed = stop_ids, seed
 
     def rollouts(self, prompts: list, trainer) -> dict:
-        """Draw a response to each prompt; TRL's `rollout_func`."""
+        """Draw one response per prompt, in the form of TRL's `rollout_func`."""
         ids = [encode_prompt(trainer.processing_class, prompt) for prompt in prompts]
         first, all_rows = trainer.accelerator.process_index * len(ids), trainer.accelerator.num_processes * len(ids)
         seeds = self.seeds(trainer.state.global_step + 1, all_rows)[first : first + len(ids)]
@@ -40,18 +40,18 @@ class Policy:
         return {"prompt_ids": ids, "completion_ids": [response.tokens for response in drawn], "logprobs": None}
 
     def seeds(self, step: int, rows: int) -> np.ndarray:
-        """Return the rollouts' seeds at an optimizer step, from 1; 0 is for the probes."""
+        """Return the rollouts' seeds at an optimizer step, counted from 1; step 0 is for the probes. Shape (rows,)."""
         return np.random.SeedSequence((self.seed, step)).generate_state(rows, np.uint64)
 
     def draw(self, trainer, prompts: list[list[int]], seeds: np.ndarray) -> list[Response]:
-        """Return a response to each prompt of token ids, in their order."""
+        """Return one response per prompt, in order; prompts are token ids, `seeds` has shape (prompts,)."""
         with evaluating(trainer) as model:
             return draw_each(model, prompts, seeds, self.decoding, self.stop_ids)
 
 
 @contextlib.contextmanager
 def evaluating(trainer) -> Iterator:
-    """Give the trainer's model, in evaluation mode inside the block, in the precision of its training."""
+    """Yield the trainer's model, in evaluation mode inside the block, under the autocast of training."""
     # In training mode, gradient checkpointing would switch the cache off.
     model, training = trainer.accelerator.unwrap_model(trainer.model), trainer.model.training
     model.eval()
@@ -63,7 +63,7 @@ def evaluating(trainer) -> Iterator:
 
 
 def rewarded(place: Path, steps: set[int], rows: int) -> Callable:
-    """Return `reward`, which also keeps the first `rows` rollouts of the given optimizer steps, under `place`."""
+    """Return `reward`, wrapped to keep the first `rows` rollouts of the given optimizer steps under `place`."""
 
     def keeping(
         prompts: list, completions: list, completion_ids: list, trainer_state: TrainerState, **columns
@@ -86,7 +86,7 @@ def rewarded(place: Path, steps: set[int], rows: int) -> Callable:
 
 
 class Probing(TrainerCallback):
-    """Samples the policy on held-out problems at given optimizer steps; writes the counts of each under `place`."""
+    """Samples the policy on held-out problems at given optimizer steps; writes each step's counts under `place`."""
 
     def __init__(self, trainer, policy: Policy, problems: dict[str, list], recipe: Grpo, place: Path):
         self.trainer, self.policy, self.place = trainer, policy, place
@@ -101,7 +101,7 @@ class Probing(TrainerCallback):
         self.probe(state)
 
     def probe(self, state: TrainerState) -> None:
-        """Count right responses, if this is a step to do so and it is not done yet."""
+        """Count correct responses, if this step is to be probed and was not yet."""
         path = self.place / f"{state.global_step}.parquet"
         if state.global_step not in self.at or not state.is_world_process_zero or path.exists():
             return
@@ -117,9 +117,17 @@ class Probing(TrainerCallback):
 
 
 def kept(place: Path) -> pd.DataFrame | None:
-    """Return what was kept under `place`, a file a step, as one table; None where there is none."""
+    """Return what was kept under `place`, one file per step, as one table; None if there is nothing."""
     files = sorted(place.glob("*.parquet"), key=lambda file: int(file.stem))
     return pd.concat(map(read_table, files), ignore_index=True) if files else None
+
+
+def forget(place: Path, after: int) -> None:
+    """Remove what was kept of lost steps, which are now repeated; on a GPU they may come out differently."""
+    for name in ("probes", "rollouts"):
+        for file in (place / name).glob("*.parquet"):
+            if int(file.stem) > after:
+                file.unlink()
 
 
 def collect(place: Path, path: Path) -> None:

@@ -17,7 +17,7 @@ from sftrl.train.rollouts import evaluating
 
 
 class SftTrainer(Resumable, SFTTrainer):
-    """TRL's, on rows of which the first `examples` have a loss."""
+    """TRL's SFTTrainer on rows of which the first `examples` have a loss; the others fill up the last batch."""
 
     examples: int | None = None
 
@@ -29,7 +29,7 @@ class SftTrainer(Resumable, SFTTrainer):
 
 
 class FilledSampler(Sampler):
-    """Each epoch `examples` in the order that accelerate gives them to one process, then the rows that fill up."""
+    """Yields the `examples` in the order that accelerate gives them to one process, then the rows that fill up."""
 
     def __init__(self, examples: int, rows: int, seed: int):
         self.examples, self.rows, self.seed, self.epoch = examples, rows, seed, 0
@@ -44,7 +44,7 @@ class FilledSampler(Sampler):
 
 
 class HeldOutLoss(TrainerCallback):
-    """Adds the loss on held-out examples to the log, `held_out_loss` in nats a token, every so many steps."""
+    """Logs the loss on held-out examples every `every` steps and at the last: `held_out_loss`, nats per token."""
 
     def __init__(self, trainer: SftTrainer, examples: pd.DataFrame, every: int):
         self.trainer, self.examples, self.every, self.loss = trainer, examples, every, None

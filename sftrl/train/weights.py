@@ -1,9 +1,10 @@
-"""A model's weights as they are loaded to be trained, and as they are saved: precision, adapters, one folder."""
+"""How weights are loaded for training and how they are saved: precision, adapters, one folder."""
 
 import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from sftrl.errors import InputError
 from sftrl.files import whole_folder
@@ -13,11 +14,11 @@ from sftrl.train import lora
 from sftrl.train.arguments import resolve
 from sftrl.train.resumable import Resumable, sync
 
-HALF_STUCK = 0.5  # a bfloat16 run is refused where a step moves a smaller share of the weights (chosen here)
+HALF_STUCK = 0.5  # a bfloat16 run is refused if a step changes a smaller share of the weights (chosen here)
 
 
 def training_dtype(recipe: Sft | Grpo, stored: torch.dtype) -> torch.dtype:
-    """Return the dtype of the weights while they are trained. Frozen ones, below adapters, need no float32 masters."""
+    """Return the dtype of the weights in training. Frozen weights under adapters need no float32 masters."""
     precision = resolve(recipe.precision)
     if precision.startswith("bfloat16"):
         return torch.bfloat16
@@ -25,9 +26,9 @@ def training_dtype(recipe: Sft | Grpo, stored: torch.dtype) -> torch.dtype:
 
 
 def check_moves(model: torch.nn.Module, recipe: Sft | Grpo) -> None:
-    """Raise InputError if bfloat16 weights would not move: Adam's step is about the rate, and rounds to nothing.
+    """Raise InputError if a step of Adam, about as large as the learning rate, would not change most bfloat16 weights.
 
-    A weight has 8 significant bits, so it keeps its value under a step of less than about 1/512 of it.
+    A weight has 8 significant bits, so a step below about 1/512 of its value rounds to nothing.
     """
     if recipe.precision != "bfloat16":
         return
@@ -43,10 +44,10 @@ def check_moves(model: torch.nn.Module, recipe: Sft | Grpo) -> None:
 
 
 def load(kind: type, recipe: Sft | Grpo, checkpoint: Checkpoint, config, data, section: str, **more) -> Resumable:
-    """Return a trainer of `kind` with the checkpoint's model, to be saved in the dtype that the checkpoint has."""
+    """Return a trainer of `kind` with the checkpoint's model, which it will save in the checkpoint's dtype."""
     stored = getattr(torch, resolved_dtype(checkpoint))
     adapters = lora.peft_config(recipe.lora, load_config(checkpoint), section) if recipe.lora else None
-    # To the CPU: the trainer moves it, whole or in shards.
+    # On the CPU: the trainer moves it, whole or in shards.
     name = str(training_dtype(recipe, stored)).removeprefix("torch.")
     model = load_model(checkpoint, dtype=name, device="cpu")
     tokenizer = load_tokenizer(checkpoint)
@@ -59,17 +60,20 @@ def load(kind: type, recipe: Sft | Grpo, checkpoint: Checkpoint, config, data, s
 
 
 def save(trainer: Resumable, folder: Path) -> None:
-    """Write the model in the checkpoint's own dtype, adapters merged, and its tokenizer to `folder/"model"`."""
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all shards: every process takes part
+    """Write the model in the checkpoint's dtype, adapters merged, and its tokenizer to `folder/"model"`."""
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers shards, so every process calls it
     if not trainer.is_world_process_zero():
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.lora:
         model, weights = model.get_base_model(), lora.merge(weights, trainer.lora)
-    cast = {}  # by storage, so that tied weights stay one
+    cast = {}  # by storage, so that tied weights stay tied
     weights = {name: cast.setdefault(weight.data_ptr(), weight.to(trainer.stored)) for name, weight in weights.items()}
     with whole_folder(folder / "model") as temporary:
-        model.save_pretrained(temporary, state_dict=weights)
+        try:
+            model.save_pretrained(temporary, state_dict=weights)
+        except SafetensorError as error:  # for example a full disk
+            raise OSError(error) from error
         config = json.loads((temporary / "config.json").read_text())
         if config["dtype"] != str(trainer.stored).removeprefix("torch."):
             config["dtype"] = str(trainer.stored).removeprefix("torch.")

@@ -113,7 +113,7 @@ def test_a_training_cut_off_goes_on(slurm_up, project):
         notebook = project / "runs/smoke/notebooks/04_grpo"
         try:
             until = time.monotonic() + 900
-            while not any("step 1/60" in log.read_text() for log in notebook.rglob("base-seed0-*.log")):
+            while not any("1 of 60 steps" in log.read_text() for log in notebook.rglob("base-seed0-*.log")):
                 assert time.monotonic() < until
                 assert running.poll() is None, running.stdout.read()[-3000:]
                 time.sleep(0.2)
