@@ -3,8 +3,8 @@
     fill("runs/x/samples", Checkpoint(model="runs/x/model"), problems, Sampling(max_tokens=64), n=64, seed=0)
     summary = summarise("runs/x/samples", problems, n=64)
 
-`transformers` is the engine for tiny models and for machines without vLLM; `vllm` is the engine for everything else.
-Each is a module with `started(checkpoint, ...)`, which gives a `draw(requests)`: token ids in, token ids out.
+The engine `transformers` is for tiny models and for machines without vLLM, `vllm` for everything else. Each is a module
+with `started(checkpoint, ...)`, which yields `draw(requests)`: token ids in, token ids out.
 """
 
 from sftrl.sample.fill import Drawn, fill

@@ -1,7 +1,7 @@
 """A preallocated key-value cache.
 
-`DynamicCache` copies all keys and values for every token; where the model is small, that is most of the time. Here a
-step writes only its own token, and rows that leave the batch make the rest move up in place.
+`DynamicCache` copies all keys and values for every token, which takes most of the time with a small model. Here a step
+writes only its own token, and when rows leave the batch the others move up in place.
 """
 
 import torch
@@ -39,7 +39,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def roomy_cache(config: PretrainedConfig, room: int) -> DynamicCache:
-    """Make a cache for sequences of up to `room` tokens; layers of other kinds than attention stay as they are."""
+    """Make a cache for sequences of up to `room` tokens; only attention layers are replaced."""
     cache = DynamicCache(config=config)
     for i, layer in enumerate(cache.layers):
         slides = type(layer) is DynamicSlidingWindowLayer and layer.sliding_window >= room

@@ -1,4 +1,4 @@
-"""Before loading: hashes of a checkpoint and of prompts, and the prompts' token ids."""
+"""What is computed before loading: hashes of a checkpoint and of prompts, and the prompts' token ids."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ CONTENT = ["*.safetensors", "*.bin", "config.json", "adapter_config.json", "gene
 
 
 def hash_model(checkpoint: Checkpoint) -> str:
-    """Name a checkpoint's content: the hash of its weights and configuration, or the commit of one on the hub.
+    """Return the hash of a checkpoint's weights and configuration, or for a hub model its commit.
 
-    An adapter's name covers its base as well.
+    An adapter's hash covers its base too.
 
     Raises:
-        InputError: there is no such model.
+        InputError: no such model.
     """
     place = locate(checkpoint)
     weights = _hash_files(place.weights, place.revision, "config.json")
@@ -37,7 +37,7 @@ def _hash_files(model: str, revision: str | None, config: str) -> str:
 
 
 def hash_prompts(problems: pd.DataFrame) -> dict[str, str]:
-    """Name each benchmark's prompts. Golds are not among them: a corrected answer needs no new samples."""
+    """Return a hash of each benchmark's prompts. Golds are left out: a corrected gold needs no new samples."""
     return {
         str(name): hash_value(list(zip(group["id"].astype(str), group["problem"], strict=True)))
         for name, group in problems.groupby("benchmark", sort=True)
@@ -47,10 +47,10 @@ def hash_prompts(problems: pd.DataFrame) -> dict[str, str]:
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, problems: pd.DataFrame, max_tokens: int, context: int
 ) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Encode every problem's prompt.
+    """Return the token ids of every problem's prompt, by (benchmark, id).
 
     Raises:
-        InputError: a prompt and `max_tokens` do not fit into the model's context together.
+        InputError: a prompt and `max_tokens` together exceed the model's `context` (tokens).
     """
     prompts = {}
     for benchmark, problem_id, text in zip(problems["benchmark"], problems["id"], problems["problem"], strict=True):

@@ -1,4 +1,4 @@
-"""`fill`: draw what a store lacks, and write and grade each batch while the next one is drawn."""
+"""`fill`: draw the samples that a store lacks; each batch is written and graded while the next one is drawn."""
 
 import contextlib
 import time
@@ -26,7 +26,7 @@ ENGINES = {"transformers": local, "vllm": vllm_engine}
 
 @dataclass
 class Drawn:
-    """What one call of `fill` drew: samples, response tokens, and the wall time in seconds, loading left out."""
+    """What one call of `fill` drew: samples, response tokens, and wall time in seconds without loading."""
 
     samples: int = 0
     tokens: int = 0
@@ -47,29 +47,29 @@ def fill(
     timeout: float = 5.0,
     progress: Callable[[str], None] | None = print,
 ) -> Drawn:
-    """Fill a store until every problem has n samples, all graded. What is there already is not drawn again.
+    """Fill a store until every problem has n graded samples. Existing samples are not drawn again.
 
-    A call that was killed continues where it was. With the `transformers` engine the finished store equals that of an
-    uninterrupted call, row for row. When it returns, the model and the engine's processes are gone.
+    After a kill, the same call resumes. With the `transformers` engine the finished store then equals that of an
+    uninterrupted call, row for row. When the call returns, the model is freed and the engine's processes have ended.
 
     Args:
         folder: the store; made if absent.
-        checkpoint: what is sampled.
+        checkpoint: the model to sample.
         problems: the problem rows: `benchmark, id, problem, answer`, and `answer_type, choices, tolerance` where known.
-            The same rows in every call and shard.
-        sampling: the engine and how it draws. With `sampling.adaptive`, samples are spent where they narrow Pass@k; n
-            is then the most a problem gets beside the pilot: count the result with
-            `summarise(..., n=adaptive.fewest, start=adaptive.pilot)`.
-        n: samples a problem. A greater n than before only adds.
+            Every call and shard must pass the same rows.
+        sampling: the engine and how it draws. With `sampling.adaptive`, n is the most samples of a problem beside the
+            pilot; count the result with `summarise(..., n=adaptive.fewest, start=adaptive.pilot)`.
+        n: samples per problem. A larger n than before only adds samples.
         seed: the base seed; each (benchmark, problem, sample) derives its own.
-        shard, of: draw only every `of`-th problem, starting with the `shard`-th, in a process of its own.
-        workers, timeout: of the verifier: processes, and seconds an answer.
-        progress: takes a line every half minute and at the end; None for silence.
+        shard, of: draw only every `of`-th problem, starting with the `shard`-th.
+        workers, timeout: the verifier's processes, and its seconds per answer.
+        progress: takes a line every half minute and at the end; None for silence. `print` updates one line in
+            JupyterLab.
 
     Raises:
-        InputError: a bad argument, an unknown one of vLLM's among them; a model that is not there; a prompt that leaves
-            no room for `max_tokens`; a gold answer that cannot be read; a store of something else, or one that another
-            process is filling; a disk that is full.
+        InputError: an invalid argument, also of vLLM; a missing model; a prompt that leaves no room for `max_tokens`; a
+            gold answer that cannot be read; a store with another key, or one that another process is filling; a full
+            disk.
     """
     adaptive = sampling.adaptive
     if n < 1:
@@ -104,28 +104,28 @@ def fill(
         def top_up(counts: list[int]) -> None:
             nonlocal draw
             total = sum(len(store.missing([name], [count])) for name, count in zip(prompts, counts, strict=True))
-            if total and not draw:  # the model is loaded only where something is missing
+            if total and not draw:  # the model is loaded only if something is missing
                 draw = running.enter_context(
                     engine.started(
                         checkpoint,
                         sampling,
                         stop_ids=ends,
                         context=max(map(len, prompts.values())) + sampling.max_tokens,
-                        # Never the same twice: what one call has drawn, the next one must not draw again.
+                        # Different in each call: the next one must not repeat this one's draws.
                         seed=sample_seed(seed, "shard", f"{shard}-of-{of}", store.next_part),
                     )
                 )
             if total:
                 requests = _requests(store, prompts, counts, seed if sampling.seeds == "sample" else None)
                 _write(draw(requests), total, writer, drawn, progress)
-            writer.finish()  # also what a killed call had drawn and not graded
+            writer.finish()  # also grades what a killed call had drawn
 
         counts = [adaptive.pilot if adaptive else n] * len(prompts)
         top_up(counts)
         if adaptive:
             counts = _plan(folder, problems, mine, adaptive, n)
             top_up(counts)
-    draw = None  # and the model with it, so that what comes next has the memory
+    draw = None  # frees the model's memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if progress and not drawn.samples:
@@ -134,7 +134,7 @@ def fill(
 
 
 def _requests(store: Store, prompts: dict, counts: list[int], seed: int | None) -> Iterator[Request]:
-    """Yield what is missing, longest prompts first, always in the same order; one problem's at a time in memory."""
+    """Yield the missing samples in a fixed order, longest prompts first; one problem at a time is in memory."""
     wanted = dict(zip(prompts, counts, strict=True))
     for name in sorted(prompts, key=lambda name: (-len(prompts[name]), name)):
         for sample in store.missing([name], [wanted[name]]):
@@ -142,7 +142,7 @@ def _requests(store: Store, prompts: dict, counts: list[int], seed: int | None) 
 
 
 def _plan(folder: str | Path, problems: pd.DataFrame, mine: pd.DataFrame, adaptive: Adaptive, most: int) -> list[int]:
-    """Say how many samples, the pilot's included, each of a shard's problems shall have."""
+    """Return the number of samples, pilot included, for each of a shard's problems."""
     pilot = summarise(folder, mine, n=adaptive.pilot, stop=adaptive.pilot).problems
     counts = pd.Series(adaptive.pilot, index=pilot.index)
     for benchmark, group in pilot.groupby("benchmark"):
@@ -154,7 +154,7 @@ def _plan(folder: str | Path, problems: pd.DataFrame, mine: pd.DataFrame, adapti
 def _write(
     batches: Iterable[list[Response]], total: int, writer: Writer, drawn: Drawn, progress: Callable[[str], None] | None
 ) -> None:
-    """Hand every batch to the writer, and tell how far it is."""
+    """Hand every batch to the writer and report progress."""
     began, said = time.perf_counter(), Progress(total, "samples", progress)
     samples = tokens = 0
     for batch in batches:

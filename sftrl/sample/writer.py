@@ -1,4 +1,4 @@
-"""`Writer`: stores and grades finished responses in a separate thread, so that the engine does not wait."""
+"""`Writer`: stores and grades responses in a separate thread, so that the engine does not wait."""
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,13 +9,13 @@ from transformers import PreTrainedTokenizerBase
 from sftrl.generations import Grader, Store
 from sftrl.sample.requests import Response
 
-UNDERWAY = 2  # batches on their way to the disk at most: memory stays bounded where grading is slower than sampling
+UNDERWAY = 2  # most batches being written: bounds memory if grading is slower than sampling
 
 
 class Writer:
-    """Takes finished batches. As a context manager it first grades what a killed process left ungraded.
+    """Takes finished batches. On entry it first grades what a killed process left ungraded.
 
-    An error of its thread is raised by the next `add` or by `finish`.
+    An error in its thread is raised by the next `add` or by `finish`.
     """
 
     def __init__(self, store: Store, grader: Grader, tokenizer: PreTrainedTokenizerBase):
@@ -28,16 +28,16 @@ class Writer:
         return self
 
     def __exit__(self, *_) -> None:
-        self._thread.shutdown()  # what was drawn before an interruption is still written
+        self._thread.shutdown()  # writes what was drawn before an interruption
 
     def add(self, batch: list[Response]) -> None:
-        """Take a batch; return at once, unless two others are still underway."""
+        """Take a batch; wait only if `UNDERWAY` others are still being written."""
         while len(self._underway) >= UNDERWAY:
             self._underway.popleft().result()
         self._underway.append(self._thread.submit(self._write, batch))
 
     def finish(self) -> None:
-        """Wait until all is stored and graded."""
+        """Wait until everything is stored and graded."""
         while self._underway:
             self._underway.popleft().result()
 
