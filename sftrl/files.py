@@ -97,12 +97,21 @@ def read_table(path: str | Path) -> pd.DataFrame:
         if path.suffix == ".csv":
             return pd.read_csv(path)
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return _read_parquet(path)
         if path.suffix == ".jsonl":
             return pd.read_json(path, orient="records", lines=True, dtype=False, convert_dates=False)
     except (ValueError, OSError) as error:  # pyarrow's own errors are kinds of both
         raise InputError(f"{path}: cannot be read: {error}") from None
     raise InputError(f"{path}: a table is .csv, .parquet or .jsonl")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read a Parquet file in blocks of rows, so that long texts are in memory once, where pandas has them twice."""
+    import pyarrow.parquet as pq  # a while to import
+
+    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
+    blocks = [rows.to_pandas() for rows in file.iter_batches(1024, use_threads=False)]
+    return pd.concat(blocks, ignore_index=True) if blocks else file.schema_arrow.empty_table().to_pandas()
 
 
 def hash_value(value: object) -> str:

@@ -34,6 +34,18 @@ def test_tables_come_back(tmp_path, name):
     pd.testing.assert_frame_equal(files.read_table(tmp_path / name), table, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [0, 5, 3000])
+def test_a_parquet_file_is_read_in_blocks_as_in_one(tmp_path, rows):
+    """Whatever stands in one block of rows alone: nothing but nulls, numbers without one."""
+    late = [None] * (rows // 2) + list(range(rows - rows // 2))
+    table = pd.DataFrame({"whole": range(rows), "late": late, "text": [None if i is None else str(i) for i in late]})
+    table["flag"] = [None if i is None else i > 3 for i in late]
+    table["list"] = [["a"] * (i % 3) for i in range(rows)]
+    files.write_table(table.assign(seed=pd.array(late, dtype="Int64")), tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(files.read_table(tmp_path / "t.parquet"), pd.read_parquet(tmp_path / "t.parquet"))
+
+
 BROKEN = [("t.parquet", b"PAR1 not really"), ("t.json", b"{")]
 
 

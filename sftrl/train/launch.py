@@ -140,7 +140,10 @@ def _launch(folder: Path, precision: str, compute: Compute) -> None:
         with _passing_on(process):
             try:
                 for text in process.stdout:
-                    line.show(text.rstrip("\n")) if STEPS.match(text) else print(text, end="", flush=True)
+                    if STEPS.match(text):
+                        line.show(text.rstrip("\n"))
+                    else:
+                        print(text, end="", flush=True)
             finally:
                 process.stdin.close()
                 status = process.wait()
