@@ -72,7 +72,7 @@ def summarise(
     golds = np.array([gold.answer for gold in grader.golds.values()], dtype=object)
     counts = np.zeros((len(known), len(COUNTS)))
     answers: Counter[tuple[int, bool, str]] = Counter()
-    solutions: Counter[tuple[int, int]] = Counter()
+    solutions = [np.empty((0, 2), dtype=np.uint64)]  # problem and hash of each correct response: 16 bytes a sample
     version = None
     for part in Store(folder).parts():
         rows = read_part(part, ["benchmark", "problem_id", "sample_index", "n_tokens", "finish_reason", "response"])
@@ -108,7 +108,7 @@ def summarise(
         for column, name in enumerate(COUNTS):
             np.add.at(counts[:, column], place, np.asarray(values[name], dtype=float))
         texts = pd.util.hash_array(rows.loc[correct, "response"].str.strip().to_numpy(object), categorize=False)
-        solutions.update(zip(place[correct].tolist(), texts.tolist(), strict=True))
+        solutions.append(np.column_stack([place[correct].astype(np.uint64), texts]))
         given = rows["answer"].notna().to_numpy()
         texts = np.where(correct, golds[place], rows["answer"])
         answers.update(zip(place[given].tolist(), correct[given].tolist(), texts[given], strict=True))
@@ -122,10 +122,8 @@ def summarise(
     ).sort_values(
         ["benchmark", "problem_id", "count", "answer"], ascending=[True, True, False, True], ignore_index=True
     )
-    distinct = pd.DataFrame(
-        [(*known[place], count) for (place, _), count in sorted(solutions.items())],
-        columns=["benchmark", "problem_id", "count"],
-    )
+    pairs, times = np.unique(np.concatenate(solutions), axis=0, return_counts=True)
+    distinct = known.take(pairs[:, 0].astype(int)).to_frame(index=False).assign(count=times)
     return Summary(benchmarks, table, found, distinct, version or VERIFIER_VERSION)
 
 
