@@ -74,6 +74,10 @@ def test_an_adapter_has_little_to_train():
     full = trained(llama, gpu, **work, **TRAINING)
     lora = trained(llama, gpu, **work, **TRAINING | {"adapters": 42e6, "precision": "bfloat16"})
     assert full.peak > 1.25e11 > 8e10 > lora.peak  # 8 billion parameters of 16 bytes fit no 80 GB
+    frozen = trained(llama, gpu, **work, **TRAINING | {"adapters": 42e6})
+    assert frozen.memory["weights"] == 2 * llama.parameters + 4 * 42e6  # masters in float32 of the adapters alone
+    assert full.disk == frozen.disk == 2 * llama.parameters  # saved as the base was
+    assert full.scratch == 12 * llama.parameters
     assert lora.seconds < full.seconds
 
 
@@ -93,9 +97,9 @@ def test_the_cache_of_llama_is_an_eighth_of_a_megabyte_a_token():
 
 def test_decoding_is_bound_by_memory_and_then_by_arithmetic():
     llama, h100, a100 = shape("meta-llama/Meta-Llama-3-8B"), machine("H100-80"), machine("A100-80")
-    rates = {gpu.name: decode_rate(llama, gpu, gpus=1, longest=2000, length=1000) for gpu in (h100, a100)}
+    rates = {gpu.name: decode_rate(llama, gpu, gpus=1, end=2000, length=1000) for gpu in (h100, a100)}
     assert rates["A100-80"] / rates["H100-80"] == pytest.approx(a100.bandwidth / h100.bandwidth, rel=0.01)
-    tiny_cache = decode_rate(llama, a100, gpus=1, longest=1, length=1)
+    tiny_cache = decode_rate(llama, a100, gpus=1, end=1, length=1)
     assert tiny_cache < 256 / (2 * llama.parameters / a100.bandwidth) * 1.001
 
 

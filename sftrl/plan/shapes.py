@@ -14,6 +14,7 @@ from sftrl.errors import InputError
 from sftrl.files import read_json
 
 NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Shape:
         vocabulary, hidden, intermediate, layers: as in the config.
         attention: width of all query heads together.
         cached: width of all keys and values of a layer together: numbers that a token leaves in a layer's cache.
+        stored: bytes of a weight as it is saved; 2 (bfloat16) where the config names no dtype.
     """
 
     parameters: int
@@ -36,6 +38,7 @@ class Shape:
     layers: int
     attention: int
     cached: int
+    stored: int = 2
 
 
 def shape(model: str | dict) -> Shape:
@@ -60,7 +63,8 @@ def shape(model: str | dict) -> Shape:
     tied = bool(config.get("tie_word_embeddings"))
     count = _count(config, attention, cached, head_dim, tied) or _count_on_meta(config, name)
     active = count if tied else count - vocabulary * hidden
-    return Shape(count, active, vocabulary, hidden, intermediate, layers, attention, cached)
+    stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 2)
+    return Shape(count, active, vocabulary, hidden, intermediate, layers, attention, cached, stored)
 
 
 def read_config(model: str) -> dict:

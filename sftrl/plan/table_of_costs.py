@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from sftrl.plan.machines import Cpu, Gpu, rates, utilisation
 from sftrl.plan.schedule import Task, longest_chain, makespan
 from sftrl.plan.work import FILLED, Cost, start_up
-from sftrl.tables import POST_SFT
+from sftrl.tables import POST_RL, POST_SFT
 
 PLACES = {Gpu: (1, 8, 64, 512), Cpu: (1, 2, 8, 64)}
-LINE = "{:<10}{:>5}{:>6}{:>9}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}"
+ORDER = ("base", "curate", "sft", POST_SFT, "grpo", POST_RL, "predict")
+PATIENCE = 90 * 86400  # seconds on the most cores after which a plan for cores asks for a GPU
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Row:
         start_up: seconds that it takes beside its work.
         remedy: what to change if its model does not fit a GPU.
         done: finished already.
+        remark: what else will not go well.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Row:
     start_up: float
     remedy: str = ""
     done: bool = False
+    remark: str = ""
 
     @property
     def seconds(self) -> float:
@@ -52,43 +55,44 @@ def _places(row: Row, on: Gpu | Cpu) -> int:
 
 def table(rows: list[Row], on: Gpu | Cpu) -> str:
     """Return the plan by stage, its chain and its makespan, as text."""
-    kind = "core" if isinstance(on, Cpu) else on.name
-    names = ("stage", "jobs", "done", "tokens", "FLOPs", "GB a GPU", "hours", "from", "to", "disk GB")
-    lines = [LINE.format(*names)]
-    stages = list(dict.fromkeys(row.stage for row in rows))
-    lines += [_line(stage, [row for row in rows if row.stage == stage], on) for stage in stages]
-    lines += [_line("total", rows, on)] if len(stages) > 1 else []
-    lines.append(
-        f"hours: of one {kind}" + (", and at the best and the worst utilisation" if isinstance(on, Gpu) else "")
-    )
+    on_gpu = isinstance(on, Gpu)
+    kind = on.name if on_gpu else "core"
+    names = ["stage", "jobs", "done", "tokens", "FLOPs"]
+    names += ["GB a GPU", "GPU-hours", "at best", "at worst"] if on_gpu else ["core-hours"]
+    stages = sorted({row.stage for row in rows}, key=ORDER.index)
+    cells = [[*names, "disk GB"]]
+    cells += [_cells(stage, [row for row in rows if row.stage == stage], on) for stage in stages]
+    cells += [_cells("total", rows, on)] if len(stages) > 1 else []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        f"{name:<{widths[0]}}" + "".join(f"{cell:>{width + 2}}" for cell, width in zip(rest, widths[1:], strict=True))
+        for name, *rest in cells
+    ]
+    hours = f"hours of one {kind}, finished jobs too" + ("; at the best and the worst utilisation" if on_gpu else "")
+    size = "GB on each GPU of the largest job; " if on_gpu else ""
+    lines.append(f"tokens trained on or sampled; {size}{hours}; disk that stays")
     graph = tasks(rows, on)
     chain = longest_chain(graph)
-    lines.append(f"longest chain: {duration(sum(graph[name].seconds for name in chain))}: {' > '.join(chain)}")
+    lines.append(f"longest chain left: {duration(sum(graph[name].seconds for name in chain))}: {' > '.join(chain)}")
     most = max(task.places for task in graph.values())
     spans = [f"{n}: {duration(makespan(graph, n))}" for n in PLACES[type(on)] if n >= most]
-    lines.append(f"time on so many {kind}s: " + ", ".join(spans))
+    lines.append(f"time left on so many {kind}s: " + ", ".join(spans))
     return "\n".join(lines)
 
 
-def _line(name: str, rows: list[Row], on: Gpu | Cpu) -> str:
+def _cells(name: str, rows: list[Row], on: Gpu | Cpu) -> list[str]:
     def hours(way: int) -> str:
         """At the utilisation that is planned with (0), the best (1) or the worst (-1)."""
         seconds = (row.start_up + row.cost.seconds * _faster(row.use) ** way for row in rows)
-        return f"{sum(s * _places(row, on) for s, row in zip(seconds, rows, strict=True)) / 3600:.3g}"
+        return number(sum(s * _places(row, on) for s, row in zip(seconds, rows, strict=True)) / 3600)
 
-    ends = (hours(1), hours(-1)) if isinstance(on, Gpu) else ("", "")
-    costs = [row.cost for row in rows]
-    return LINE.format(
-        name,
-        len(rows),
-        sum(row.done for row in rows),
-        f"{sum(cost.tokens for cost in costs):.2g}",
-        f"{sum(cost.flops for cost in costs):.2g}",
-        f"{max(cost.peak for cost in costs) / 1e9:.1f}" if isinstance(on, Gpu) else "",
-        hours(0),
-        *ends,
-        f"{sum(cost.disk for cost in costs) / 1e9:.3g}",
-    )
+    costs, on_gpu = [row.cost for row in rows], isinstance(on, Gpu)
+    counts = [len(rows), sum(row.done for row in rows)]
+    sums = [sum(cost.tokens for cost in costs), sum(cost.flops for cost in costs)]
+    peak = [f"{max(cost.peak for cost in costs) / 1e9:.1f}"] if on_gpu else []
+    spent = [hours(way) for way in ((0, 1, -1) if on_gpu else (0,))]
+    disk = number(sum(cost.disk for cost in costs) / 1e9)
+    return [name, *map(str, counts), *(f"{count:.1e}" if count else "0" for count in sums), *peak, *spent, disk]
 
 
 def _faster(use: str) -> float:
@@ -106,6 +110,7 @@ def warnings(rows: list[Row], on: Gpu | Cpu, free_disk: float) -> list[str]:
         free_disk: bytes.
     """
     found = []
+    graph = tasks(rows, on)
     if isinstance(on, Gpu):
         for stage in dict.fromkeys(row.stage for row in rows):
             row = max((row for row in rows if row.stage == stage), key=lambda row: row.cost.peak)
@@ -113,6 +118,9 @@ def warnings(rows: list[Row], on: Gpu | Cpu, free_disk: float) -> list[str]:
                 parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in row.cost.memory.items())
                 size = f"{row.cost.peak / 1e9:.1f} GB a GPU ({parts})"
                 found.append(f"{row.name}: {size}, and {on.name} has {on.memory / 1e9:.0f}: {row.remedy}")
+        found += dict.fromkeys(row.remark for row in rows if row.remark)
+    elif makespan(graph, PLACES[Cpu][-1]) > PATIENCE:
+        found.append("planned for CPU cores: name a GPU, as GPU=H100-80 or as cluster.gpu in the params")
     left = [row for row in rows if not row.done]
     disk = sum(row.cost.disk for row in left) + max((row.cost.scratch for row in left), default=0)
     if disk > free_disk:
@@ -120,20 +128,22 @@ def warnings(rows: list[Row], on: Gpu | Cpu, free_disk: float) -> list[str]:
             f"disk: {disk / 1e9:.0f} GB more are needed, and {free_disk / 1e9:.0f} are free: link runs/ to a larger "
             "disk, or take fewer runs at a time"
         )
-    spent = {stage: sum(row.seconds for row in rows if row.stage == stage) for stage in (POST_SFT, "grpo")}
+    spent = {
+        stage: sum(row.seconds * _places(row, on) for row in rows if row.stage == stage) for stage in (POST_SFT, "grpo")
+    }
     if spent["grpo"] and spent[POST_SFT] > spent["grpo"]:
         found.append(
-            f"{POST_SFT} takes {spent[POST_SFT] / spent['grpo']:.1f} times as long as the RL that it predicts: "
+            f"{POST_SFT} costs {spent[POST_SFT] / spent['grpo']:.1f} times as much as the RL that it predicts: "
             "fewer evaluation.samples, or evaluation.adaptive, or fewer benchmark problems"
         )
-    graph = tasks(rows, on)
     chain = longest_chain(graph)
     whole = sum(graph[name].seconds for name in chain)
-    longest = max(chain, key=lambda name: graph[name].seconds, default="")
-    if len(rows) > len(chain) and graph[longest].seconds > 0.8 * whole and whole > 3600:
+    longest = max((row for row in rows if row.name in chain), key=lambda row: graph[row.name].seconds, default=None)
+    if longest and len(rows) > len(chain) and graph[longest.name].seconds > 0.8 * whole and whole > 3600:
+        share, sampling = graph[longest.name].seconds / whole, longest.stage in (POST_SFT, POST_RL)
         found.append(
-            f"{longest} is {graph[longest].seconds / whole:.0%} of the longest chain, and more GPUs do not shorten it: "
-            "more GPUs for this one job, or fewer of its steps"
+            f"{longest.name} is {share:.0%} of the longest chain, and other GPUs beside it do not shorten it: "
+            + ("more evaluation.shards" if sampling else "more compute.processes, or fewer steps")
         )
     return found
 
@@ -148,14 +158,22 @@ def sources(on: Gpu | Cpu, calibrated: dict[str, tuple[float, int]]) -> list[str
         for use, entry in table["utilisation"].items():
             lines.append(f"{use}: {entry['low']} to {entry['high']}; {entry['source']}")
     lines.append(f"start-up: {start_up(on):.0f} s a job; {table['overhead'][kind]['source']}")
-    lines += [f"{stage}: times {ratio:.2f}, measured on {n} finished jobs" for stage, (ratio, n) in calibrated.items()]
+    lines += [f"{stage}: {ratio:.2f} times that, as in {n} finished jobs" for stage, (ratio, n) in calibrated.items()]
     return lines
 
 
+def number(value: float) -> str:
+    """Return a number of three digits or more, without an exponent where it is large: `0.0858`, `7.19`, `66,500`."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
 def duration(seconds: float) -> str:
-    """Return a time as a person would say it: `9 min`, `5.2 h`, `12 d`."""
+    """Return a time as a person would say it: `9 min`, `5.2 h`, `12.0 d`, `2,648 years`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.1f} d"
+    if seconds < 100 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    days = seconds / 86400
+    return f"{days:.1f} d" if days < 1000 else f"{days / 365.25:,.0f} years"

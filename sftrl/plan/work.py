@@ -80,8 +80,9 @@ def training_memory(
         split: GPUs that share weights, gradients and optimizer (1: each holds all).
     """
     each, learned = WEIGHT[precision], adapters or shape.parameters
+    frozen = shape.stored if adapters and precision in ("auto", "mixed") else each  # below adapters, as they were saved
     return {
-        "weights": (shape.parameters + adapters) * each / split,
+        "weights": (shape.parameters * frozen + adapters * each) / split,
         "gradients": learned * each / split,
         "optimizer": learned * 2 * each / split,
         "activations": activations(shape, tokens, recomputed),
@@ -104,13 +105,19 @@ def sampling_memory(shape: Shape, *, longest: float, gpus: int, sequences: int =
     }
 
 
-def decode_rate(shape: Shape, gpu: Gpu, *, gpus: int, longest: float, length: float) -> float:
+def decode_rate(shape: Shape, gpu: Gpu, *, gpus: int, end: float, length: float, filled: float = FILLED) -> float:
     """Return the tokens a second of sampling at the roofline: the slower of reading memory and multiplying.
 
-    As many sequences run at once as vLLM allows and the memory beside the weights holds at their longest.
+    As many sequences run at once as vLLM allows and the memory beside the weights holds: in pages, so each has what it
+    has come to so far (Kwon et al. 2023, arXiv 2309.06180). Room is counted for their tokens at the end, on average.
+
+    Args:
+        end: tokens of a sequence when it ends, on average.
+        length: and while it grows.
+        filled: share of each GPU's memory that the engine takes.
     """
-    room = FILLED * gpu.memory * gpus - 2 * shape.parameters - RESERVED * gpus
-    rows = max(1, min(SEQUENCES, math.floor(room / cache_bytes(shape, longest))))
+    room = filled * gpu.memory * gpus - 2 * shape.parameters - RESERVED * gpus
+    rows = max(1, min(SEQUENCES, math.floor(room / cache_bytes(shape, end))))
     read = (2 * shape.parameters + rows * cache_bytes(shape, length)) / (gpu.bandwidth * gpus)
     multiplied = 2 * shape.active * rows / (gpu.flops * gpus)
     return rows / max(read, multiplied)
@@ -118,13 +125,14 @@ def decode_rate(shape: Shape, gpu: Gpu, *, gpus: int, longest: float, length: fl
 
 def sampled(
     shape: Shape, on: Gpu | Cpu, *, prompts: float, n: float, prompt: float, response: float, longest: float, gpus: int,
-    use: str = "sampling",
+    use: str = "sampling", filled: float = FILLED,
 ) -> Cost:  # fmt: skip
     """Return the cost of `n` responses of `response` tokens to each of `prompts`, each read once.
 
     Args:
-        longest: tokens of prompt and response that room is kept for.
+        longest: tokens of prompt and response that one sequence must find room for.
         use: the utilisation that it is planned with.
+        filled: share of each GPU's memory that the engine takes.
     """
     drawn = prompts * n * response
     flops = forward(shape, prompts, prompt) + drawn * (
@@ -133,7 +141,8 @@ def sampled(
     disk = prompts * n * (response * 3 + 40)  # about three compressed bytes a token, and a row's other columns
     if isinstance(on, Cpu):
         return Cost(drawn, flops, (drawn + prompts * prompt) * on.seconds(use, shape.active), disk=disk)
-    rate = decode_rate(shape, on, gpus=gpus, longest=longest, length=prompt + response / 2)
+    end, length = prompt + response, prompt + response / 2
+    rate = decode_rate(shape, on, gpus=gpus, end=end, length=length, filled=filled)
     seconds = drawn / rate + forward(shape, prompts, prompt) / (on.flops * gpus)
     memory = sampling_memory(shape, longest=longest, gpus=gpus)
     return Cost(drawn, flops, seconds / planned(use), memory, disk, gpus=gpus)
@@ -152,9 +161,10 @@ def trained(
     """
     # Of an adapter's training, the backward pass has no gradients of weights to compute.
     flops = forward(shape, examples, length) * ((2 if adapters else 3) + recomputed)
+    # What stays is saved as the base was; a checkpoint to resume from has what is trained, and Adam's two moments.
     size = {
-        "disk": shape.parameters * WEIGHT[precision],
-        "scratch": ((adapters or shape.parameters) * 2 + shape.parameters) * WEIGHT[precision],
+        "disk": shape.parameters * shape.stored,
+        "scratch": 3 * (adapters or shape.parameters) * WEIGHT[precision],
     }
     if isinstance(on, Cpu):
         return Cost(examples * length, flops, examples * length * on.seconds("training", shape.active), **size)

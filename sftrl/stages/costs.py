@@ -8,10 +8,10 @@ from pathlib import Path
 
 from sftrl.errors import InputError
 from sftrl.plan.machines import Cpu, Gpu, machine, rates, recognised
-from sftrl.plan.shapes import Shape, shape
+from sftrl.plan.shapes import BYTES, Shape, shape
 from sftrl.plan.slurm import Request
 from sftrl.plan.table_of_costs import Row
-from sftrl.plan.work import Cost, forward, sampled, start_up, together, trained
+from sftrl.plan.work import FILLED, Cost, forward, sampled, sampling_memory, start_up, together, trained
 from sftrl.problems.table import BENCHMARKS, RL_PROBLEMS
 from sftrl.procedural import BENCHMARKS as GENERATED
 from sftrl.recipes import HEAD_DIM, OWN_PROCESS, Ask
@@ -22,6 +22,7 @@ from sftrl.study.params import Generated
 from sftrl.tables import POST_RL, POST_SFT
 
 DEVICE_TOKENS = 16_384  # of a micro batch that the recipe leaves open
+ENGINE_SHARE = 0.3  # of a GPU that vLLM takes inside a training (TRL's default)
 STAGES = {"00_base": "base", "01_curate": "curate", "02_sft": "sft", "04_grpo": "grpo", "05_predict": "predict"}
 
 
@@ -61,6 +62,7 @@ def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float,
             start_up(on),
             REMEDIES.get(stage(job), ""),
             made[job.folder] is not None,
+            _remark(study, job, on),
         )
         for job in jobs
     ]
@@ -111,7 +113,7 @@ def cost(study: Study, job: Job, on: Gpu | Cpu) -> Cost:
         examples = run.get("examples") or run["tokens"] / sft
         return _training(study, model, on, recipe, examples * run["epochs"], padded, recipe["max_length"], 1.0)
     if kind == "grpo":
-        return _rl(study, model, on, job.settings["grpo"], lengths)
+        return _rl(study, model, on, job.settings["grpo"])
     return _evaluation(study, job, model, on, lengths)
 
 
@@ -134,7 +136,8 @@ def _training(
     """Return the cost of training on `examples` of `length` tokens, `most` at most, a share `answered` with logits."""
     compute = study.params.compute
     batch = recipe.get("batch_size") or recipe["prompts_per_step"] * recipe["group_size"]
-    at_once = most * (recipe["micro_batch"] or min(batch // compute.processes, max(1, DEVICE_TOKENS // most)))
+    each, fits = batch // compute.processes, max(1, DEVICE_TOKENS // most)
+    at_once = most * (recipe["micro_batch"] or max(n for n in range(1, each + 1) if each % n == 0 and n <= fits))
     lora = recipe["lora"]
     adapters = lora["rank"] * model.layers * 2 * (4 * model.hidden + 3 * model.intermediate) if lora else 0
     return trained(
@@ -144,18 +147,25 @@ def _training(
     )  # fmt: skip
 
 
-def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) -> Cost:
+def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict) -> Cost:
+    lengths = _lengths(study, recipe["max_tokens"])
     prompt, response = lengths["prompt"], lengths["response"]
     steps = recipe["steps"] or recipe["epochs"] * _rl_problems(study) / recipe["prompts_per_step"]
     prompts, most = steps * recipe["prompts_per_step"], prompt + recipe["max_tokens"]
     to_the_longest = min(response * lengths["longest"], recipe["max_tokens"])
     by_generate, on_gpu = recipe["rollouts"] == "generate", isinstance(on, Gpu)
     slow = by_generate or (on_gpu and recipe["rollouts"] == "transformers")
+    colocated, (each, filled) = recipe["rollouts"] == "colocate", _engine(recipe)
+    engines = study.params.compute.processes / each if on_gpu else 1  # side by side, each with a share of the prompts
     drawing = sampled(
-        model, on, prompts=prompts, n=recipe["group_size"], prompt=prompt,
-        response=to_the_longest if by_generate else response, longest=most, gpus=study.params.compute.processes,
+        model, on, prompts=prompts / engines, n=recipe["group_size"], prompt=prompt,
+        response=to_the_longest if by_generate else response, longest=most, gpus=each, filled=filled,
         use="generate" if slow else "rollouts" if on_gpu else "sampling",
     )  # fmt: skip
+    if colocated and drawing.memory:
+        rest = filled * on.memory - drawing.memory["weights"]
+        drawing.memory["KV cache"] = max(rest, drawing.memory["KV cache"])
+    drawing = replace(drawing, flops=drawing.flops * engines)
     learning = _training(
         study,
         model,
@@ -166,8 +176,33 @@ def _rl(study: Study, model: Shape, on: Gpu | Cpu, recipe: dict, lengths: dict) 
         most,
         recipe["max_tokens"] / most,
     )
-    both = together(drawing, learning, held_at_once=recipe["rollouts"] == "colocate")
+    at_once = colocated and not recipe["trl"].get("vllm_enable_sleep_mode")
+    both = together(drawing, learning, held_at_once=at_once)
     return replace(both, tokens=prompts * recipe["group_size"] * response, disk=learning.disk)  # rollouts are not kept
+
+
+def _engine(recipe: dict) -> tuple[int, float]:
+    """Return how many GPUs draw rollouts together, and the share of their memory that they draw in."""
+    if recipe["rollouts"] != "colocate":
+        return 1, FILLED
+    given = recipe["trl"]
+    return given.get("vllm_tensor_parallel_size", 1), given.get("vllm_gpu_memory_utilization", ENGINE_SHARE)
+
+
+def _remark(study: Study, job: Job, on: Gpu | Cpu) -> str:
+    """Return what will not go well with a job beside its memory, and what to change."""
+    if stage(job) != "grpo" or isinstance(on, Cpu) or job.settings["grpo"]["rollouts"] != "colocate":
+        return ""
+    recipe, (each, filled) = job.settings["grpo"], _engine(job.settings["grpo"])
+    longest = _lengths(study)["prompt"] + recipe["max_tokens"]
+    needed, given = sum(sampling_memory(_shape(study, job), longest=longest, gpus=each).values()), filled * on.memory
+    if needed <= given:
+        return ""
+    return (
+        f"grpo: the vLLM of each training needs {needed / 1e9:.1f} GB a GPU and gets {given / 1e9:.1f}: "
+        f"grpo.trl: {{vllm_tensor_parallel_size: {2 * each}}}, or a larger vllm_gpu_memory_utilization "
+        f"(now {filled:g})"
+    )
 
 
 def _rl_problems(study: Study) -> float:
@@ -248,21 +283,27 @@ def _shape(study: Study, job: Job) -> Shape:
                 "num_attention_heads": heads,
                 "head_dim": HEAD_DIM,
                 "tie_word_embeddings": True,
+                "dtype": "float32",
             }
         )
     # A checkpoint that an earlier study will make has its family's shape until it is there.
-    return shape(given if given and Path(given).is_dir() else family.model or given)
+    found = shape(given if given and Path(given).is_dir() else family.model or given)
+    return found if family.dtype == "auto" else replace(found, stored=BYTES[family.dtype])
 
 
-def _lengths(study: Study) -> dict[str, float]:
-    """Return the tokens of a prompt, a response and an SFT response, as far as they can be known beforehand."""
+def _lengths(study: Study, most: int | None = None) -> dict[str, float]:
+    """Return the tokens of a prompt, a response and an SFT response, as far as they can be known beforehand.
+
+    Args:
+        most: the tokens that a response may have; None: as in the evaluation.
+    """
     table = rates()["lengths"]
     if isinstance(study.params.data.benchmarks, Generated):
         return table["procedural"]
     share = table["share"]
     return {
         "prompt": share["prompt"],
-        "response": share["response"] * study.params.evaluation.max_tokens,
+        "response": share["response"] * (most or study.params.evaluation.max_tokens),
         "sft": share["sft"] * study.params.sft.max_length,
         "longest": share["longest"],
     }
