@@ -65,7 +65,7 @@ def words(*more: str) -> list[str]:
 
 def tiny(folder: Path, rules: str, inputs: str, up: Cluster, *more: str) -> subprocess.CompletedProcess:
     (folder / "Snakefile").write_text(TINY.format(rules=rules, inputs=inputs))
-    return up.call(*words("--retries", "0", *more), cwd=folder, timeout=1500)
+    return up.call(*words("--retries", "0", *more), cwd=folder, timeout=1500 + 20 * MANY)
 
 
 def test_fake_gpus_are_given_out(slurm_up):
