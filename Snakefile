@@ -77,12 +77,15 @@ def asks(job_of, saves=False):
     } | ({"slurm_extra": "--signal=TERM@600"} if saves else {})
 
 
+# papermill without jsonschema's checker of IRIs: it compiles a grammar when it is imported, nearly 2 s a job for nothing.
+PAPERMILL = "python -P -c 'import sys; sys.modules[\"rfc3987_syntax\"] = None; from papermill.cli import papermill; papermill()'"
+
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
 # A scheduler's SIGTERM is for the training in the kernel, which saves and stops; papermill would take the kernel with it.
 RUN = (
     "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
-    "$gpus papermill ${{SFTRL_KERNEL:+-k $SFTRL_KERNEL}} notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
+    "$gpus {PAPERMILL} ${{SFTRL_KERNEL:+-k $SFTRL_KERNEL}} notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
     "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )

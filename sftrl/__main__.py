@@ -70,10 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check(study: Study) -> dict[str, list[str]]:
     """Check what can be checked before any compute, print the study's size; return the jobs that other code made."""
-    from sftrl.stages import prediction, preflight
+    from sftrl.stages import costs, prediction, preflight
 
     for line in preflight.preflight(study):
         print(line)
+    costs.machine_of(study)
     stale = prediction.out_of_date(study)
     if stale:
         print(prediction.code_changes(stale))
@@ -90,6 +91,10 @@ def plan(study: Study, gpu: str | None, sources: bool = True) -> int:
     print(f"study {study.name}\n{table_of_costs.table(rows, on)}")
     for line in table_of_costs.warnings(rows, on, shutil.disk_usage(Path.cwd()).free):
         print(f"warning: {line}")
+    try:
+        costs.requests(study, on)
+    except InputError as error:  # an error once it is submitted
+        print(f"warning: {error}")
     for line in table_of_costs.sources(on, measured) if sources else ():
         print(f"source: {line}")
     return 0

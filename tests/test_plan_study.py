@@ -211,6 +211,11 @@ def test_less_time_than_the_estimate_is_named():
         costs.requests(study, costs.machine_of(study))
 
 
+def test_an_unknown_gpu_is_named_with_its_setting():
+    with pytest.raises(InputError, match=r"cluster\.gpu: 'H1000' is not one of cpu, A100-40"):
+        costs.machine_of(real(cluster={"gpu": "H1000"}))
+
+
 def test_a_benchmark_of_unknown_size_is_asked_for():
     mine = {"benchmark": "mine", "path": "mine.jsonl", "columns": {"problem": "question", "answer": "answer"}}
     data = REAL["data"] | {"benchmarks": [mine]}
@@ -224,6 +229,8 @@ def test_the_command(fresh):
     (fresh / "params/real.yaml").write_text(yaml.safe_dump(REAL))
     lost = REAL | {"families": {"lost": {"model": "nobody/nothing"}}}
     (fresh / "params/lost.yaml").write_text(yaml.safe_dump(lost))
+    short = REAL | {"cluster": {"gpu": "H100-80", "grpo": {"minutes": 5}}}
+    (fresh / "params/short.yaml").write_text(yaml.safe_dump(short))
 
     def run(*words):
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HOME": str(fresh)}
@@ -236,8 +243,9 @@ def test_the_command(fresh):
         assert word in good.stdout
     unknown = run("params/real.yaml", "--gpu", "H1000")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
-    assert "gpu: 'H1000' is not one of cpu, A100-40" in unknown.stderr
+    assert "--gpu: 'H1000' is not one of cpu, A100-40" in unknown.stderr
     assert "nobody/nothing: its config cannot be read" in run("params/lost.yaml").stderr
+    assert "warning: cluster.grpo.minutes: 5, and " in run("params/short.yaml").stdout
 
 
 def test_durations_and_numbers_read_well():

@@ -41,8 +41,11 @@ def rates() -> dict:
     return yaml.safe_load((Path(__file__).parent / "rates.yaml").read_text())
 
 
-def machine(name: str) -> Gpu | Cpu:
+def machine(name: str, key: str = "gpu") -> Gpu | Cpu:
     """Return a GPU, or a core of a CPU, by its name in `rates.yaml`.
+
+    Args:
+        key: the setting that has the name, for the error.
 
     Raises:
         InputError: an unknown name; it lists those that are known.
@@ -56,7 +59,7 @@ def machine(name: str) -> Gpu | Cpu:
         )
     known = rates()["gpus"]
     if name not in known:
-        raise InputError(f"gpu: {name!r} is not one of cpu, {', '.join(known)}")
+        raise InputError(f"{key}: {name!r} is not one of cpu, {', '.join(known)}")
     entry = known[name]
     return Gpu(name, entry["tflops"] * 1e12, entry["memory"] * 1e9, entry["bandwidth"] * 1e9)
 

@@ -28,7 +28,7 @@ STAGES = {"00_base": "base", "01_curate": "curate", "02_sft": "sft", "04_grpo": 
 
 def machine_of(study: Study, gpu: str | None = None) -> Gpu | Cpu:
     """Return what a study is planned for: the GPU named here, or by its params, or a CPU's cores."""
-    return machine(gpu or study.params.cluster.gpu or "cpu")
+    return machine(gpu, "--gpu") if gpu else machine(study.params.cluster.gpu or "cpu", "cluster.gpu")
 
 
 def rows(study: Study, on: Gpu | Cpu) -> tuple[list[Row], dict[str, tuple[float, int]]]:
