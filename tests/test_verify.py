@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from sftrl.errors import InputError
+from sftrl.files import hash_value
+from sftrl.stages.manifest import module_code
 from sftrl.verify import VERIFIER_VERSION, extract_answer, forget, pool, verify, verify_many
 
 TABLE = Path(__file__).parent / "data" / "verify_cases.jsonl"
@@ -291,3 +293,15 @@ def test_version_is_a_short_string():
 )
 def test_extract_answer(response, answer):
     assert extract_answer(response) == answer
+
+
+def test_the_version_is_that_of_this_code():
+    """Grades carry the version, and runs graded by two are not compared: code that can change a verdict has another.
+
+    Change `VERIFIER_VERSION` if a verdict can change, and then the digest here.
+    """
+    code = {
+        path.name: module_code(path)
+        for path in sorted((Path(__file__).parent.parent / "sftrl" / "verify").glob("*.py"))
+    }
+    assert (VERIFIER_VERSION, hash_value(code)) == ("sftrl-3", "8bf6b731b2ac1b19")
