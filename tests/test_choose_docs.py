@@ -45,11 +45,12 @@ def test_the_trl_example_runs(tmp_path, monkeypatch):
 
 def test_the_replays_of_the_committed_studies_are_their_tables():
     page = (ROOT / "docs" / "choose.md").read_text()
-    found = re.findall(r"^\| (quick|cpu) \| (.+) \| (\d+)% \| (.+) \| (.*) \| (.+) % \|$", page, re.M)
-    assert len(found) == 16
-    for study, policy, budget, regret, better, spent in found:
+    found = re.findall(r"^\| (quick|cpu)/(\S+) \| (.+) \| (\d+)% \| (.+) \| (.*) \| (.+) % \|$", page, re.M)
+    assert len(found) >= 24
+    for study, family, policy, budget, regret, better, spent in found:
         table = pd.read_csv(ROOT / "figures" / study / "choose.csv")
-        (row,) = table[(table["policy"] == policy) & (table["budget"] == int(budget) / 100)].to_dict("records")
+        table = table[(table["family"] == family) & (table["policy"] == policy)]
+        (row,) = table[table["budget"] == int(budget) / 100].to_dict("records")
         assert regret == "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * row[f"regret{end}"] for end in ("", "_low", "_high")))
         if better:
             ends = ("better_than_pass1", "better_low", "better_high")
