@@ -42,8 +42,8 @@ def overtraining(
         `pairs`: `family, fewer, more`, `pass@1_change`, `pass@k_change`, `sharpened`, and `post_rl_change` with its
         interval over problems, as shares; the mean over RL seeds, of which both have the same.
         `sharpened`: `family` (and `all`, if there are several), `outcome` (`post_rl`, `probe@step`, and the last probe
-        less the first after step 0), `pairs`, `change`, an interval over problems (`low`, `high`) and one over pairs
-        (`pairs_low`, `pairs_high`).
+        less each one between it and step 0), `pairs`, `change`, an interval over problems (`low`, `high`) and one over
+        pairs (`pairs_low`, `pairs_high`).
 
     Raises:
         InputError: a column is missing.
@@ -128,10 +128,9 @@ def _summary(changes: dict[tuple, dict[str, pd.Series]], level: float) -> pd.Dat
     rows = []
     for family, found in groups.items():
         outcomes = {name: [change[name] for change in found] for name in found[0]}
-        probes = [name for name in outcomes if name.startswith("probe@") and name != "probe@0"]
-        if len(probes) > 1:
-            last, first = outcomes[probes[-1]], outcomes[probes[0]]
-            outcomes[f"{probes[-1]} less {probes[0]}"] = [b - a for a, b in zip(first, last, strict=True)]
+        *earlier, last = [name for name in outcomes if name.startswith("probe@") and name != "probe@0"] or [None]
+        for name in earlier:
+            outcomes[f"{last} less {name}"] = [b - a for a, b in zip(outcomes[name], outcomes[last], strict=True)]
         for name, each in outcomes.items():
             change, low, high = _mean(pd.concat(each, axis=1).mean(axis=1), level)
             row = [family, name, len(each), change, low, high, np.nan, np.nan]
