@@ -28,7 +28,6 @@ _PHRASE = re.compile(
 )
 _LABEL = re.compile(r"A[*_]*\s*:[*_]*\s*")
 _CHINESE = re.compile(r"答案(?:是|为|：|:)\s*")
-_OPENERS = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
 _JOINER = re.compile(r"\s*(?:,\s*(?:and|or)?|and|or)\s*(?=\$|\\\()")
 _POINTER = re.compile(r"(?:given |shown |as )?(?:below|follows|the following|here)[.:]*(?=\n|$)", re.IGNORECASE)
 _END = re.compile(r"(?:\s*<(?:\|\w+\|?|/s|eos|end_of_turn)>)+\s*$")  # a tokenizer's marks
@@ -197,20 +196,14 @@ def _after_phrase(response: str) -> str | None:
     rest = _FENCE.sub("", response[:MAX_LENGTH]).lstrip("*_`~ \t\n")
     if pointer := _POINTER.match(rest):  # "The answer is below."
         rest = rest[pointer.end() :].lstrip("*_ \t\n")
-    formulas = []
-    while opener := next((opener for opener in _OPENERS if rest.startswith(opener)), None):
-        closer = _OPENERS[opener]
-        end = rest.find(closer, len(opener))
-        if end < 0:
-            if opener == "$":  # a price, not a formula
-                break
-            return None
-        formulas.append(rest[len(opener) : end].strip().rstrip("."))
-        rest = rest[end + len(closer) :]
-        joiner = _JOINER.match(rest)
-        if not joiner:
+    formulas, joiner = [], None
+    while formula := _FORMULA.match(rest, joiner.end() if joiner else 0):
+        formulas.append(_inside(formula).rstrip("."))
+        rest = rest[formula.end() :]
+        if not (joiner := _JOINER.match(rest)):
             break
-        rest = rest[joiner.end() :]
+    if not formulas and rest.startswith(("$$", "\\(", "\\[")):  # cut off in it; a single $ is a price
+        return None
     end = _SENTENCE_END.search(rest)
     if formulas:
         more = rest[: end.start() if end else None] if _CHANGED.match(rest) or _MORE.match(rest) else ""
@@ -283,7 +276,7 @@ def _closing(response: str) -> str | None:
             led = "=" not in found[0] and _NO_ANSWER.search(line, max(0, found.start() - 40), found.start())
             return None if led else _with_change(line, found)
     if formula and not _NO_ANSWER.search(tail, max(0, formula.start() - 40), formula.start()):
-        return next(group for group in formula.groups() if group).strip().rstrip(".,") or None
+        return _inside(formula).rstrip(".,") or None
     return None if formula else _closing_letter(tail)
 
 
@@ -296,6 +289,10 @@ def _closing_letter(tail: str) -> str | None:
     if _LISTED.search(before) or _NO_ANSWER.search(before) or _REFUSED.match(tail, letter.end()):
         return None
     return letter[1] or letter[2]
+
+
+def _inside(formula: re.Match) -> str:
+    return next(group for group in formula.groups() if group).strip()
 
 
 def _with_change(line: str, match: re.Match) -> str:

@@ -4,7 +4,6 @@ Two such sets are equal if and only if they agree at every endpoint either menti
 normal form is needed: collect the endpoints, and ask both sets about each and about the points between.
 """
 
-import functools
 import itertools
 
 from sftrl.verify.scalars import CLOSE
@@ -121,18 +120,9 @@ def _chain(sides: tuple, signs: tuple, ends: list):
         if other in _INFINITE:
             if sign in ("=", "!="):
                 raise NoValue("equal to infinity")
-            order = -_INFINITE[other] * turn
-            tests.append(functools.partial(_always, _HOLDS[sign](order)))
+            always = _HOLDS[sign](-_INFINITE[other] * turn)
+            tests.append(lambda x, always=always: always)
             continue
-        number = _number(other)
-        ends.append(number)
-        tests.append(functools.partial(_compare, _HOLDS[sign], number, turn))
+        ends.append(_number(other))
+        tests.append(lambda x, holds=_HOLDS[sign], end=ends[-1], turn=turn: holds(turn * _order(x, end)))
     return lambda x: all(test(x) for test in tests)
-
-
-def _always(value: bool, x) -> bool:
-    return value
-
-
-def _compare(holds, number, turn: int, x) -> bool:
-    return holds(turn * _order(x, number))

@@ -89,7 +89,7 @@ def read_unit(words: str, one: bool) -> Unit | None:
     words = re.sub(r"\b([ap]) m\b", r"\1m", words.strip())
     while words != (words := _FILLER.sub("", " " + words).strip()):
         pass
-    if words in ("total", "in total", "in all", "altogether", "left", "remaining", "overall", "each", ""):
+    if not words:
         return Unit(Fraction(1), ())
     words = _SPEEDS.get(words.lower(), words)
     over, _, under = words.replace(" per ", "/").partition("/")
