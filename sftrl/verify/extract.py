@@ -40,7 +40,7 @@ _PIECE = (
     r"|[πθ∞√|!%°²³½¼¾{}()\[\]^_]|\\?[$€£](?=\.?\d))"
 )
 _SIGN = r"(?:[-+−–±*/×÷·=<>≤≥≠≈∈∪∩]|!=|\\(?:times|cdot|pm|div|leq?|geq?|approx)\b)"
-_JOIN = rf"(?:\s*{_SIGN}+\s*|:|\s:\s|[,;]\s*|\s(?:and|or)\s(?=[-−$\\\d]|[A-Za-z]\s?=))"
+_JOIN = rf"(?:\s*{_SIGN}+\s*|:|\s:\s|,\s*|\s(?:and|or)\s(?=[-−$\\\d]|[A-Za-z]\s?=))"
 _EXPRESSION = re.compile(rf"(?:(?<![\w)])[-+−–±])?{_PIECE}+(?:{_JOIN}[-+−–±]?{_PIECE}+)*")
 _CHANGED = re.compile(  # words that make a number another one
     r"\s*(?:(?:\\text\{)?\s*(?:percent|(?:hundred|thousand|dozen|score|lakh|crore|\w*illion|hal(?:f|ve)|third|quarter"
