@@ -109,6 +109,15 @@ def test_a_half_written_checkpoint_is_ignored(base, whole, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_no_process_leaves_before_the_checkpoint_is_in_place(base, tmp_path, monkeypatch):
+    """The first of several to exit has the others killed after half a minute, and a large checkpoint takes longer."""
+    seen = []
+    look = lambda *_: seen.append([path.name for path in resumable.checkpoints(tmp_path / "trainer")])  # noqa: E731
+    monkeypatch.setattr("accelerate.Accelerator.wait_for_everyone", look)
+    stopped("sft", base, tmp_path, 5, monkeypatch)
+    assert seen[-1] == ["checkpoint-5"]
+
+
 def test_a_full_disk_is_one_line_and_what_was_saved_stays(base, whole, tmp_path, monkeypatch):
     stopped("sft", base, tmp_path, 5, monkeypatch)
     save = torch.save
