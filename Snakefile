@@ -14,7 +14,7 @@ sys.path.insert(0, workflow.basedir)  # so that the checkout is enough, installe
 from sftrl import warm
 from sftrl.errors import InputError
 from sftrl.files import hash_value, whole_file
-from sftrl.plan import slurm
+from sftrl.plan import gpus, slurm
 from sftrl.stages import base, costs, curation, evaluation, grpo, prediction, race, sft
 from sftrl.stages.job import DONE
 from sftrl.study import Study
@@ -87,18 +87,19 @@ RUN = (
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
     "$gpus {PAPERMILL} ${{SFTRL_KERNEL:+-k $SFTRL_KERNEL}} notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
     "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
-    "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
+    "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; test ! -f $part || mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 
 
 onstart:
-    if workflow.executor_plugin.name == "local":
-        warm.start(THREADS)
-    if workflow.executor_plugin.name == "slurm":
-        try:
+    try:
+        if workflow.executor_plugin.name == "local":
+            gpus.check(costs.gpus_left(study, MACHINE))
+            warm.start(THREADS)
+        if workflow.executor_plugin.name == "slurm":
             slurm.check(costs.requests(study, MACHINE), slurm.partitions())
-        except InputError as error:
-            sys.exit(f"InputError: {error}")
+    except InputError as error:
+        sys.exit(f"InputError: {error}")
     with whole_file(PARAMS) as temporary:
         temporary.write_text(yaml.safe_dump(VALUES, sort_keys=False))
 

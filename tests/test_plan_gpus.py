@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sftrl.errors import InputError
+from sftrl.plan import gpus as on_this_machine
+from sftrl.stages import costs
+from sftrl.study import Study
+from sftrl.study.params import check
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -52,3 +58,14 @@ def test_none_asked_for_or_given_by_slurm_nothing_is_taken(tmp_path, count, more
     assert job.communicate(timeout=60)[0].strip() == "4"
     assert job.returncode == 3
     assert not list(tmp_path.iterdir())
+
+
+def test_more_gpus_than_the_machine_has_are_named_before_the_first_job(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    values = Study.load(ROOT / "params/smoke.yaml").params.model_dump(mode="json", exclude_unset=True)
+    wide = Study(check(values | {"cluster": {"gpu": "H100-80"}, "compute": {"processes": 4}}, "test"))
+    needed = costs.gpus_left(wide, costs.machine_of(wide))
+    assert needed == 4
+    with pytest.raises(InputError, match=r"cluster\.gpu: a job needs 4 GPUs at once, and this machine has 2"):
+        on_this_machine.check(needed)
+    on_this_machine.check(2)

@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from sftrl.errors import InputError
+
 SECONDS = 2  # between two looks for a free GPU
 
 
@@ -22,6 +24,16 @@ def main(words: list[str]) -> None:
         taken = take(present(), count, Path(tempfile.gettempdir()) / f"sftrl-gpus-{os.getuid()}")
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
     os.execvp(command[0], command)
+
+
+def check(count: int) -> None:
+    """Check that this machine has as many GPUs as a job needs at once.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    if count > (there := len(present())):
+        raise InputError(f"cluster.gpu: a job needs {count} GPUs at once, and this machine has {there}")
 
 
 def present() -> list[str]:

@@ -16,7 +16,7 @@ from sftrl.problems.table import BENCHMARKS, RL_PROBLEMS
 from sftrl.procedural import BENCHMARKS as GENERATED
 from sftrl.recipes import HEAD_DIM, OWN_PROCESS, Ask
 from sftrl.stages import evaluation, manifest, prediction
-from sftrl.stages.job import Job
+from sftrl.stages.job import DONE, Job
 from sftrl.study import Study
 from sftrl.study.params import Generated
 from sftrl.tables import POST_RL, POST_SFT
@@ -352,3 +352,9 @@ def request(study: Study, job: Job, on: Gpu | Cpu) -> Request:
 def requests(study: Study, on: Gpu | Cpu) -> list[Request]:
     """Return what all jobs of a study ask for."""
     return [request(study, job, on) for job in all_jobs(study)]
+
+
+def gpus_left(study: Study, on: Gpu | Cpu) -> int:
+    """Return how many GPUs the largest job that is not finished needs at once."""
+    left = (job for job in all_jobs(study) if not (job.folder / DONE).exists())
+    return max((cost(study, job, on).gpus for job in left), default=0)
