@@ -10,7 +10,7 @@ from simulated import study as simulated
 
 from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
-from sftrl.files import write_table
+from sftrl.files import read_table, write_table
 from sftrl.models import load_tokenizer
 from sftrl.predict import analyse
 from sftrl.recipes import Checkpoint, Judging
@@ -119,3 +119,19 @@ def test_a_study_of_too_few_runs_for_an_order_is_shown_without():
     assert show.order(said).empty
     written = said["order"].to_csv(index=False)  # and as 05 reads it again
     assert show.order({"order": pd.read_csv(StringIO(written))}).empty
+
+
+def test_a_large_table_is_kept_with_fewer_digits_and_a_small_one_as_it_is(tmp_path, monkeypatch):
+    table = pd.DataFrame({"run": "r", "x": [1.23456789, 0.000123456789, 12345.6789] * 4, "n": 7})
+    path = tmp_path / "table.csv"
+    write_table(table, path)
+    before = path.read_bytes()
+    prediction._shorten(path)
+    assert path.read_bytes() == before
+    monkeypatch.setattr(prediction, "SMALL", len(before) - 1)
+    prediction._shorten(path)
+    assert len(path.read_bytes()) < len(before)
+    pd.testing.assert_frame_equal(read_table(path), table, rtol=1e-5)
+    monkeypatch.setattr(prediction, "SMALL", 10)
+    prediction._shorten(path)
+    assert read_table(path)["x"].tolist()[:3] == [1.23, 0.000123, 12300.0]

@@ -41,8 +41,8 @@ def analyse(
 
     Returns:
         Tables by name: `runs`; where runs have been through RL, `judged` (targets `post_rl` and, but for single
-        benchmarks, `gain`), `compared`, `regret`, `ceiling` and `order` (of the pools `all` and `live`), over those
-        runs; `decision`, as `answer` gives it, where there is something to decide.
+        benchmarks and families, `gain`), `compared`, `regret`, `ceiling` and `order` (of the pools `all` and `live`),
+        over those runs; `decision`, as `answer` gives it, where there is something to decide.
     """
     judging = judging or Judging()
     results = results.astype(dict.fromkeys(RUN, str))
@@ -111,7 +111,8 @@ def _judgements(
     tables: dict[str, list[pd.DataFrame]] = {"judged": [], "compared": [], "regret": [], "ceiling": []}
     drawn = how | {"resamples": judging.resamples}
     for name, pool in found.items():
-        for target in (POST_RL,) if name.startswith("benchmark:") else (POST_RL, "gain"):
+        part = name.startswith("benchmark:") or "/" in name  # of a pool that is judged as a whole
+        for target in (POST_RL,) if part else (POST_RL, "gain"):
             judged = judge(pool, names, target=target, pool=name, splits=splits, intervals=judging.intervals, **drawn)
             tables["judged"].append(judged)
         tables["compared"].append(compare(pool, names, pool=name, **drawn))

@@ -114,14 +114,14 @@ def core_results(results: pd.DataFrame, core: list[str]) -> pd.DataFrame:
 def pools(runs: pd.DataFrame, *, live: float | None = None) -> dict[str, pd.DataFrame]:
     """Split runs into the pools they may be judged in, by name; small pools are there too, and their n says so.
 
-    `all`; `live` (Pass@1 after SFT of at least `live`, if that is given: RL has something to reward); `dataset` (the
+    `all`; `live` (Pass@1 after SFT of at least `live`, if some run has less: RL can reward something); `dataset` (the
     paper's dataset level: one SFT distribution, so only random selection, with varying examples, epochs and learning
     rate); `instance` (the paper's instance level: one recipe, so every run of an (epochs, learning rate) at which
-    several selections were trained); and each of them within one family, as `all/llama`. The two levels are given
-    only where the table describes the runs (`selection`, `epochs`).
+    several selections were trained); and each of them within one family, as `all/llama`. The two levels are
+    given only where the table describes the runs (`selection`, `epochs`).
     """
     found = {"all": runs}
-    if live is not None:
+    if live is not None and (runs[POST_SFT] < live).any():
         found["live"] = runs[runs[POST_SFT] >= live]
     if {"selection", "epochs"} <= set(runs):
         found["dataset"] = runs[runs["selection"] == "random"]

@@ -18,6 +18,7 @@ from sftrl.tables import RL_PROBLEMS, RUN
 MEASURED = (
     "results", "predictors", "sft_curves", "rl_curves", "step_curves", "rl_probes", "problem_counts",
 )  # fmt: skip
+SMALL = 300_000  # bytes of a table that is kept with the code
 PRINTED = 6  # decimals of a judgement as it is written: enough for any figure, and a small file
 
 
@@ -183,4 +184,14 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
         if path.suffix in (".csv", ".png", ".pdf", ".md"):
             with whole_file(study.figures / path.name) as temporary:
                 shutil.copyfile(path, temporary)
+                if path.suffix == ".csv":
+                    _shorten(temporary)
     return study.figures
+
+
+def _shorten(path: Path) -> None:
+    """Take digits off a table's numbers, three at the fewest are left, until it is small."""
+    table = pd.read_csv(path) if path.stat().st_size > SMALL else None
+    for digits in (6, 5, 4, 3):
+        if path.stat().st_size > SMALL:
+            table.to_csv(path, index=False, float_format=f"%.{digits}g", lineterminator="\n")

@@ -110,7 +110,8 @@ def train(study: Study, family: str, run: str, chosen: pd.DataFrame, work: Work)
 
 
 def curves(study: Study) -> pd.DataFrame | None:
-    """Return every SFT run's log, `family, run, step, epoch, loss`; None where nothing was trained."""
+    """Return every SFT run's log, `family, run, step, epoch, loss`, at some hundred steps of each at most; None where
+    nothing was trained."""
     logs = [
         read_table(job(study, family, run).folder / "log.csv").assign(family=family, run=run)
         for family in study.families
@@ -118,5 +119,6 @@ def curves(study: Study) -> pd.DataFrame | None:
     ]
     if not logs:
         return None
-    table = pd.concat(logs, ignore_index=True)[["family", "run", "step", "epoch", "loss"]]
+    thin = [log[(log["step"] % max(1, len(log) // 100) == 0) | (log.index == 0)] for log in logs]
+    table = pd.concat(thin, ignore_index=True)[["family", "run", "step", "epoch", "loss"]]
     return table.round({"epoch": 4, "loss": 5})  # as exact as any figure needs, in a small file
