@@ -43,7 +43,7 @@ lab: $(BIN)/.installed  ## Build what smoke's notebooks read, then open JupyterL
 	jupyter lab notebooks
 
 test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests, a file at a time on each core.
-	python -m pytest --numprocesses $(CORES) --maxprocesses 8 --dist loadfile
+	python -m pytest --numprocesses $(CORES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-slurm: $(BIN)/.installed  ## Run a study and its failures through a real Slurm (root, slurm-wlm and munge).
 	SFTRL_SLURM=1 python -m pytest tests/slurm -rs
