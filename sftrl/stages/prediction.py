@@ -174,6 +174,8 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
         for name, table in said.items():
             if name != "runs":  # the runs are in results and predictors
                 write_table(table.round(PRINTED), work.folder / f"{name}.csv")
+        for path in work.folder.glob("*.csv"):
+            _shorten(path)
         drawn = redraw(work.folder)
         with whole_file(work.folder / "README.md") as temporary:
             temporary.write_text(f"# Study {study.name}\n\n{answer(said)}\n")
@@ -184,8 +186,6 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
         if path.suffix in (".csv", ".png", ".pdf", ".md"):
             with whole_file(study.figures / path.name) as temporary:
                 shutil.copyfile(path, temporary)
-                if path.suffix == ".csv":
-                    _shorten(temporary)
     return study.figures
 
 
@@ -194,4 +194,5 @@ def _shorten(path: Path) -> None:
     table = pd.read_csv(path) if path.stat().st_size > SMALL else None
     for digits in (6, 5, 4, 3):
         if path.stat().st_size > SMALL:
-            table.to_csv(path, index=False, float_format=f"%.{digits}g", lineterminator="\n")
+            with whole_file(path) as temporary:
+                table.to_csv(temporary, index=False, float_format=f"%.{digits}g", lineterminator="\n")
