@@ -71,15 +71,16 @@ def read_json(path: str | Path) -> dict:
         raise InputError(f"{path}: not JSON: {error}") from None
 
 
-def write_table(table: pd.DataFrame, path: str | Path) -> None:
+def write_table(table: pd.DataFrame, path: str | Path, digits: int = 10) -> None:
     """Write a table as `.csv`, `.parquet` or `.jsonl` by the name's suffix, atomically.
 
-    CSV floats keep 10 significant digits: more than any number here is known to, and the same bytes every time.
+    CSV floats keep `digits` significant digits: 10 are more than any number here is known to, and the same bytes
+    every time.
     """
     path = Path(path)
     with whole_file(path) as temporary:
         if path.suffix == ".csv":
-            table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+            table.to_csv(temporary, index=False, float_format=f"%.{digits}g", lineterminator="\n")
         elif path.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
         elif path.suffix == ".jsonl":

@@ -41,12 +41,12 @@ class Progress:
     """Reports how far a loop is, every half minute and at its end; in JupyterLab every second.
 
     Args:
-        total: how much there is to do, in `unit`, the plural of what is counted.
+        total: how much there is to do, in `unit`, the plural of what is counted; None where nobody knows.
         say: takes a line; None for silence.
         start: how much of it was done before.
     """
 
-    def __init__(self, total: int, unit: str, say: Callable[[str], None] | None = print, *, start: int = 0):
+    def __init__(self, total: int | None, unit: str, say: Callable[[str], None] | None = print, *, start: int = 0):
         self.total, self.unit, self.start = total, unit, start
         self.line = None if say is None else Line(say)
         self.every = float(os.environ.get(SECONDS, LIVE if self.line and self.line.live else LOG))
@@ -55,13 +55,14 @@ class Progress:
     def at(self, done: int, more: str = "", *, now: bool = False) -> None:
         """Report how much is done, and `more`, if it is time to, or all is done, or `now`."""
         clock = time.perf_counter()
-        now = now or done >= self.total or clock - self.said >= self.every
+        now = now or done == self.total or clock - self.said >= self.every
         if self.line is None or done <= self.start or not now:
             return
         self.said, seconds = clock, clock - self.began
-        left = seconds * (self.total - done) / (done - self.start)
-        text = f"{done:,} of {self.total:,} {self.unit} in {_clock(seconds)}"
-        text += f", {_clock(left)} left" if done < self.total else ""
+        of = "" if self.total is None else f" of {self.total:,}"
+        text = f"{done:,}{of} {self.unit} in {_clock(seconds)}"
+        if self.total is not None and done < self.total:
+            text += f", {_clock(seconds * (self.total - done) / (done - self.start))} left"
         self.line.show(text + (f"; {more}" if more else ""))
 
 

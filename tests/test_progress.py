@@ -54,6 +54,15 @@ def test_what_was_done_before_tells_nothing_of_the_rate(clock):
     ]
 
 
+def test_without_a_total_nothing_is_said_of_what_is_left(clock):
+    lines = []
+    work = Progress(None, "rows", lines.append)
+    for done in (1000, 2000, 3000):
+        clock[0] += 20.0
+        work.at(done, f"{done // 10} wanted")
+    assert lines == ["2,000 rows in 0:40; 200 wanted"]
+
+
 def test_silence_says_nothing(clock, capsys):
     clock[0] = 100.0
     Progress(2, "parts", None).at(2)

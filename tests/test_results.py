@@ -41,11 +41,8 @@ def table(study: str, name: str) -> pd.DataFrame:
 @pytest.mark.parametrize("cells", JUDGED, ids=["-".join(cells[:3]) for cells in JUDGED])
 def test_a_correlation_is_the_tables(cells):
     study, pool, predictor = cells[:3]
-    table = pd.read_csv(ROOT / "figures" / study / "judged.csv")
-    (row,) = table[
-        (table["pool"] == pool) & (table["predictor"] == predictor) & (table["target"] == "post_rl")
-    ].to_dict("records")
-    row = pd.Series(row)
+    judged = table(study, "judged").set_index(["pool", "predictor", "target"], verify_integrity=True)
+    row = judged.loc[(pool, predictor, "post_rl")]
     assert cells[3:] == [str(row["n"]), interval(row, "r2"), interval(row, "spearman")]
 
 
@@ -63,8 +60,7 @@ def test_a_score_is_the_tables(cells):
 @pytest.mark.parametrize("cells", REGRET, ids=["-".join(cells[:3]) for cells in REGRET])
 def test_a_regret_is_the_tables(cells):
     study, pool, predictor, shown = cells
-    table = pd.read_csv(ROOT / "figures" / study / "regret.csv")
-    row = table[(table["pool"] == pool) & (table["predictor"] == predictor)].iloc[0]
+    row = table(study, "regret").set_index(["pool", "predictor"], verify_integrity=True).loc[(pool, predictor)]
     assert shown == f"{100 * row['regret']:.1f} [{100 * row['regret_low']:.1f}, {100 * row['regret_high']:.1f}]"
 
 
@@ -89,7 +85,7 @@ def hypothesis_found(hypothesis: str, family: str) -> str:
     def pool(name: str) -> str:
         return name if family == "all" else f"{name}/{family}"  # every run is live
 
-    changes = pd.read_csv(ROOT / "figures" / "cpu" / "sharpened.csv").set_index(["family", "outcome"])
+    changes = table("cpu", "sharpened").set_index(["family", "outcome"])
     changes = 100 * changes.loc[family][["change", "low", "high"]]
     if hypothesis == "H1":
         pairs = table(study, "pairs")

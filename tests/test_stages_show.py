@@ -135,3 +135,11 @@ def test_a_large_table_is_kept_with_fewer_digits_and_a_small_one_as_it_is(tmp_pa
     monkeypatch.setattr(prediction, "SMALL", 10)
     prediction._shorten(path)
     assert read_table(path)["x"].tolist()[:3] == [1.23, 0.000123, 12300.0]
+
+
+def test_many_changed_files_are_told_by_their_folders():
+    few, many = ["sftrl/chat.py", "notebooks/02_sft.ipynb"], [f"sftrl/loss/{name}.py" for name in "abcdef"]
+    assert "of notebooks/02_sft.ipynb, sftrl/chat.py; they" in prediction.code_changes({"a": few, "b": few[:1]})
+    assert prediction.code_changes({"a": few, "b": many}).startswith(
+        "2 finished jobs were made by another version of notebooks, sftrl, sftrl/loss; they"
+    )

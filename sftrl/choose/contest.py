@@ -150,8 +150,7 @@ class Race:
 
     def ask(self) -> Job | None:
         """Return the next job, or None when the race is over; the same one until it is told."""
-        waiting = [run for run in self.ledger.alive if not self.ledger.of(run)]
-        if waiting:
+        if waiting := self.ledger.unprobed:
             return Job(waiting[0], 0, self.problems, self.samples)
         return self._look()[1]
 
@@ -184,7 +183,7 @@ class Race:
             raise InputError(f"{where}: no candidate of this race; they are {', '.join(self.runs)}")
         if job.run not in self.ledger.alive:
             raise InputError(f"{where}: this candidate has died")
-        last = self.ledger.of(job.run)[-1]["step"] if self.ledger.of(job.run) else -1
+        last = self.ledger.last_step(job.run)
         if job.until_step <= last or job.until_step > self.horizon:
             raise InputError(f"{where}: its last probe was at step {last}, and the horizon is {self.horizon}")
         if last < 0 < job.until_step:
@@ -214,7 +213,7 @@ class Race:
     @property
     def choice(self) -> Choice:
         """The run to take, by all that was told. InputError: a candidate has not been probed before RL."""
-        if waiting := [run for run in self.ledger.alive if not self.ledger.of(run)]:
+        if waiting := self.ledger.unprobed:
             raise InputError(f"choose: {waiting[0]} has not been probed before RL, so there is no choice yet")
         return self._look()[0]
 

@@ -35,6 +35,15 @@ class Ledger:
         """Return the probes of one candidate."""
         return [row for row in self.probes if row["run"] == run]
 
+    @property
+    def unprobed(self) -> list[str]:
+        """The living candidates that have not been probed before RL."""
+        return [run for run in self.alive if not self.of(run)]
+
+    def last_step(self, run: str) -> int:
+        """Return the step of the last probe of one candidate, -1 where there is none."""
+        return max((row["step"] for row in self.of(run)), default=-1)
+
     def score(self, probe: dict) -> float:
         """Return the mean score of one of `probes`."""
         return sum(probe["counts"]) / self.asked

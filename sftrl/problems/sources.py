@@ -5,7 +5,6 @@ What the fields mean is for `sftrl.problems` to say.
 """
 
 import json
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sftrl.errors import InputError
+from sftrl.progress import Progress
 from sftrl.recipes import Source
 
 BATCH = 1000  # rows of a stream looked at together
-PROGRESS_SECONDS = 60.0
 
 
 def read_file(path: str | Path) -> pd.DataFrame:
@@ -176,7 +175,7 @@ def _stream(
         if source.shards > len(files):
             raise InputError(f"{name}: `shards` is {source.shards}, and the set has {len(files)} files")
         chosen = np.sort(np.random.default_rng(seeds[-1]).choice(len(files), source.shards, replace=False))
-    drawn, count, place, told = Reservoir(source.sample), 0, 0, time.monotonic()
+    drawn, count, place, progress = Reservoir(source.sample), 0, 0, Progress(None, f"rows of {name} read")
     for number, i in enumerate(chosen, 1):
         chance = np.random.default_rng(seeds[i])
         for batch in files[i].with_format("arrow").iter(BATCH):
@@ -184,9 +183,7 @@ def _stream(
             wanted = keep(_from_arrow(_columns(batch, tested)) if tested else pd.DataFrame(index=range(len(batch))))
             drawn.add(_columns(batch, columns), numbers, wanted, place)
             count, place = count + int(wanted.sum()), place + len(batch)
-            if time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
-                print(f"{name}: {place:,} rows read, {count:,} wanted, file {number} of {len(chosen)}", flush=True)
+            progress.at(place, f"{count:,} wanted, file {number} of {len(chosen)}")
     return drawn.rows(), count
 
 

@@ -39,7 +39,7 @@ class Job:
     seeds: dict[str, int] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Name this version of the job: 10 hex digits."""
         return hash_value([self.notebook, _told(self.settings), self.seeds, [job.key for job in self.inputs]])[:10]

@@ -87,13 +87,13 @@ def modules_code() -> dict[str, str]:
 
 @functools.cache
 def module_code(path: Path) -> str:
-    """Return the hash of a module's code, without comments and docstrings; Python's version plays no part."""
+    """Return the hash of a module's code, without comments and docstrings, nor what a later Python adds to its tree."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
         for name, value in list(ast.iter_fields(node)):
-            if value is None or value == []:  # a later Python has more of such fields, or does not write them out
+            if value is None or value == []:  # a later Python has more of them, or leaves them out
                 delattr(node, name)
     return hash_value(ast.dump(tree))
 

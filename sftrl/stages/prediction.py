@@ -19,6 +19,7 @@ MEASURED = (
     "results", "predictors", "sft_curves", "rl_curves", "step_curves", "rl_probes", "problem_counts",
 )  # fmt: skip
 SMALL = 300_000  # bytes of a table that is kept with the code
+NAMED = 5  # changed files named in a line
 PRINTED = 6  # decimals of a judgement as it is written: enough for any figure, and a small file
 
 
@@ -67,10 +68,12 @@ def out_of_date(study: Study) -> dict[str, list[str]]:
 
 
 def code_changes(stale: dict[str, list[str]]) -> str:
-    """Summarize `out_of_date` in one line."""
+    """Summarize `out_of_date` in one line: the changed files, or their folders where they are many."""
     if not stale:
         return "every finished job was made by the present code"
     files = sorted({file for changed in stale.values() for file in changed})
+    if len(files) > NAMED:
+        files = sorted({str(Path(file).parent) for file in files})
     return (
         f"{len(stale)} finished jobs were made by another version of {', '.join(files)}; they are kept "
         "(--fresh stale reruns them)"
@@ -191,8 +194,10 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
 
 def _shorten(path: Path) -> None:
     """Take digits off a table's numbers, three at the fewest are left, until it is small."""
-    table = pd.read_csv(path) if path.stat().st_size > SMALL else None
+    if path.stat().st_size <= SMALL:
+        return
+    table = pd.read_csv(path)
     for digits in (6, 5, 4, 3):
-        if path.stat().st_size > SMALL:
-            with whole_file(path) as temporary:
-                table.to_csv(temporary, index=False, float_format=f"%.{digits}g", lineterminator="\n")
+        write_table(table, path, digits)
+        if path.stat().st_size <= SMALL:
+            return

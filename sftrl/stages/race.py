@@ -131,7 +131,7 @@ def tell(race: Race, segment: Segment, log: pd.DataFrame, probes: pd.DataFrame) 
         log: of the training, `step, mean_length, frac_reward_zero_std, entropy`.
         probes: `step, benchmark, id, samples, correct, tokens`.
     """
-    last = max((row["step"] for row in race.ledger.probes if row["run"] == segment.run), default=-1)
+    last = race.ledger.last_step(segment.run)
     for step, rows in probes.groupby("step"):
         if not last < step <= segment.until_step:
             continue
@@ -149,8 +149,7 @@ def tell(race: Race, segment: Segment, log: pd.DataFrame, probes: pd.DataFrame) 
 
 def standing(race: Race) -> str:
     """Say which run the race would take now, or how many are not probed yet."""
-    waiting = set(race.ledger.alive) - {row["run"] for row in race.ledger.told}
-    if waiting:
+    if waiting := race.ledger.unprobed:
         return f"{len(waiting)} candidates are to be probed before RL"
     choice = race.choice
     return (

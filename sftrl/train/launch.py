@@ -19,7 +19,7 @@ from sftrl import progress
 from sftrl.errors import InputError
 from sftrl.files import flat, hash_path, read_json, read_table, write_json
 from sftrl.recipes import OWN_PROCESS, Compute, Grpo, Sft
-from sftrl.train import arguments, arrow, inside
+from sftrl.train import arguments, arrow, inside, rollouts
 from sftrl.train.resumable import Interrupted, checkpoints
 
 FREE = {"save_minutes", "until"}  # may change when a training is resumed
@@ -78,8 +78,7 @@ def run(folder: Path, job: dict, compute: Compute, until: int | None = None) -> 
                     f"{place}: an unfinished training with {other}: give it back to go on, or remove the folder to "
                     "start anew"
                 )
-            for name in ("probes", "rollouts"):  # measured under other settings, with no checkpoint to resume
-                shutil.rmtree(place / name, ignore_errors=True)
+            rollouts.forget(place, after=-1)  # made under other settings, with no checkpoint to resume
         write_json(place / "job.json", settings | {"save_minutes": compute.save_minutes, "until": until})
     if not (place / "log.parquet").exists():
         alone = compute.processes == 1 and compute.accelerate is None and not torch.cuda.is_available()
