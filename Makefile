@@ -40,7 +40,7 @@ plan: $(BIN)/.installed  ## Say what a study will cost before it runs: make plan
 
 lab: $(BIN)/.installed  ## Build what smoke's notebooks read, then open JupyterLab: every notebook runs by "Run All".
 	@python -m sftrl study params/smoke.yaml --cores $(CORES)
-	jupyter lab notebooks
+	jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)  # root, as in a container
 
 test: $(BIN)/.installed $(BIN)/.vllm  ## Run all tests, a file at a time on each core.
 	python -m pytest --numprocesses $(CORES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder

@@ -52,20 +52,18 @@ def summary(
 
 
 def _draw_scores(axes: Axes, runs: pd.DataFrame) -> None:
-    for i, (family, part) in enumerate(runs.groupby("family", sort=True)):
+    families = list(runs.groupby("family", sort=True))
+    for i, (family, part) in enumerate(families):
         x, y = 100 * part["post_sft"], 100 * part["post_rl"]
         error = 100 * part["post_rl_sd"].fillna(0) / np.sqrt(part["n_seeds"].clip(lower=1))
-        axes.errorbar(x, y, yerr=error, fmt=FAMILY_MARKERS[i % 8], color=COLOURS[i % 10], ms=5, lw=0.8, label=family)
+        name = family if len(families) > 1 else None  # of one family, the key would look like one more run
+        axes.errorbar(x, y, yerr=error, fmt=FAMILY_MARKERS[i % 8], color=COLOURS[i % 10], ms=5, lw=0.8, label=name)
         if y.notna().any():
-            sft, rl = x[y.notna()].idxmax(), y.idxmax()
-            for at, word, up in (
-                [(sft, "best SFT and RL", 9)] if sft == rl else [(sft, "best SFT", -15), (rl, "best RL", 9)]
-            ):
-                axes.plot(x[at], y[at], "o", mfc="none", mec=BEST_RED, ms=10, mew=1.3)
-                spot = {"xytext": (0, up), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(word, (x[at], y[at]), color=BEST_RED, weight="bold", **spot)
+            best = (("best after SFT", x[y.notna()].idxmax(), "s", 12), ("best after RL", y.idxmax(), "o", 9))
+            for word, at, marker, size in best:
+                look = {"ls": "none", "mfc": "none", "mec": BEST_RED, "mew": 1.3, "label": None if i else word}
+                axes.plot(x[at], y[at], marker, ms=size, **look)
     axes.margins(0.15)
     axes.set_xlabel("Pass@1 after SFT, %")
     axes.set_ylabel("Pass@1 after RL, %")
-    if runs["family"].nunique() > 1:  # of one family, the key would look like one more run
-        axes.legend(loc="best")
+    axes.legend(loc="best")
