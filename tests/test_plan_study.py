@@ -251,7 +251,7 @@ def test_the_command(fresh):
 def test_durations_and_numbers_read_well():
     assert [duration(s) for s in (50, 550, 7200, 4e5, 4e6)] == ["50 s", "9 min", "2.0 h", "4.6 d", "46.3 d"]
     assert duration(1e11) == "3,169 years"
-    assert [number(n) for n in (0, 0.08583, 7.187, 66512)] == ["0", "0.0858", "7.19", "66,512"]
+    assert [number(n) for n in (0, 9.1e-5, 0.08583, 7.187, 66512)] == ["0", "<0.001", "0.0858", "7.19", "66,512"]
 
 
 def test_columns_are_aligned():

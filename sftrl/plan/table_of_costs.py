@@ -163,7 +163,9 @@ def sources(on: Gpu | Cpu, calibrated: dict[str, tuple[float, int]]) -> list[str
 
 
 def number(value: float) -> str:
-    """Return a number of three digits or more, without an exponent where it is large: `0.0858`, `7.19`, `66,500`."""
+    """Return a number of three digits or more, without an exponent: `<0.001`, `0.0858`, `7.19`, `66,500`."""
+    if 0 < value < 0.001:
+        return "<0.001"
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
