@@ -1,5 +1,12 @@
-"""The vLLM engine, run for real on a tiny model: the CPU build of vLLM is the same engine."""
+"""The vLLM engine, run for real on a tiny model: the CPU build of vLLM is the same engine.
 
+An engine takes two interpreters that import vLLM, ten seconds of CPU each. Only the test of how it starts and ends has
+engines like a user's; the others borrow one, with its core in this process.
+"""
+
+import contextlib
+import functools
+import importlib
 import multiprocessing
 import os
 import signal
@@ -26,6 +33,7 @@ from sftrl.sample.local import draw_batch
 from sftrl.sample.vllm_engine import draw, started
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTEXT = 256  # of the engines that are lent: prompts and responses of every test fit
 pytestmark = pytest.mark.vllm
 
 
@@ -44,12 +52,78 @@ def environment():
         yield
 
 
+@contextlib.contextmanager
+def engine(model):
+    """Start one with its core in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        recipe = Sampling(engine="vllm")
+        with started(Checkpoint(model=str(model)), recipe, stop_ids=STOPS, context=CONTEXT, seed=7) as one:
+            importlib.import_module("vllm.envs").disable_envs_cache()  # engines after this one read theirs anew
+            yield one.args[0]
+
+
 @pytest.fixture(scope="module")
 def llm(folder, environment):
-    """One engine for all tests that draw without a store: it takes many seconds to start."""
-    checkpoint = Checkpoint(model=str(folder))
-    with started(checkpoint, Sampling(engine="vllm"), stop_ids=STOPS, context=128, seed=7) as one:
-        yield one.args[0]
+    """One engine for all tests that draw from the tiny model."""
+    with engine(folder) as one:
+        yield one
+
+
+def lend(monkeypatch, llm, model):
+    """Have `fill` draw from an engine that runs; return the seeds with which it asks for one."""
+    seeds = []
+
+    @contextlib.contextmanager
+    def lent(checkpoint, sampling, *, stop_ids, context, seed):
+        assert (checkpoint.model, sampling.vllm) == (str(model), {})
+        assert context <= CONTEXT
+        seeds.append(seed)
+        yield functools.partial(draw, llm, decoding=sampling.decoding, stop_ids=stop_ids)
+
+    monkeypatch.setattr("sftrl.sample.vllm_engine.started", lent)
+    return seeds
+
+
+# First, since a process holds one such engine at a time.
+@pytest.fixture
+def solver(monkeypatch):
+    """A model that solves some problems, and an engine that holds it."""
+    model = ROOT / "models" / "qwen3-tiny"
+    with engine(model) as one:
+        lend(monkeypatch, one, model)
+        yield model
+
+
+def test_both_kinds_of_seed_score_the_same_side_by_side(tmp_path, solver):
+    """By the verb; docs/sampling.md has what it prints with SFTRL_SAMPLES=32."""
+    checkpoint = Checkpoint(model=str(solver))
+    problems, n = (
+        procedural.benchmark_problems(np.random.SeedSequence(5), 12),
+        int(os.environ.get("SFTRL_SAMPLES", "8")),
+    )
+    rates, distinct = {}, {}
+    for seeds in ("sample", "shard"):
+        began, sampling = time.process_time(), Sampling(engine="vllm", max_tokens=100, seeds=seeds)
+        drew = fill(tmp_path / seeds, checkpoint, problems, sampling, n=n, seed=0, progress=None)
+        counts = summarise(tmp_path / seeds, problems, n=n).problems
+        rates[seeds] = counts["c"] / n
+        kept = Store(tmp_path / seeds).read()
+        assert len(kept) == n * len(problems)
+        responses = kept.groupby(["benchmark", "problem_id"])["response"]
+        distinct[seeds] = (responses.nunique() / n).to_numpy()
+        print(
+            f"seeds: {seeds}: Pass@1 {rates[seeds].mean():.4f}, distinct of {n} samples {distinct[seeds].mean():.3f}, "
+            f"{drew.tokens} tokens in {drew.seconds:.0f} s, {time.process_time() - began:.0f} s of CPU here"
+        )
+    pooled = (rates["sample"] + rates["shard"]) / 2
+    error = np.sqrt((2 * pooled * (1 - pooled) / n).sum()) / len(problems)
+    apart = (rates["shard"] - rates["sample"]).mean()
+    print(f"apart by {apart:.4f}, {abs(apart) / error:.1f} standard errors ({error:.4f})")
+    assert 0.02 < pooled.mean() < 0.98  # else nothing is compared
+    assert abs(apart) < 4 * error
+    gap = distinct["shard"] - distinct["sample"]
+    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / len(gap) ** 0.5 + 1e-9
 
 
 def drawn(llm, wanted, how, part_rows=1024):
@@ -105,37 +179,6 @@ def test_a_seed_for_the_shard_draws_from_the_same_distribution(llm, folder):
     assert ((table - expected) ** 2 / expected).sum() < table.shape[1] + 4 * (2 * table.shape[1]) ** 0.5
 
 
-def test_both_kinds_of_seed_score_the_same_side_by_side(tmp_path):
-    """By the verb, on a model that solves some problems; docs/sampling.md has what it prints with SFTRL_SAMPLES=32."""
-    checkpoint = Checkpoint(model=str(ROOT / "models" / "qwen3-tiny"))
-    problems, n = (
-        procedural.benchmark_problems(np.random.SeedSequence(5), 12),
-        int(os.environ.get("SFTRL_SAMPLES", "8")),
-    )
-    rates, distinct = {}, {}
-    for seeds in ("sample", "shard"):
-        began, sampling = time.process_time(), Sampling(engine="vllm", max_tokens=100, seeds=seeds)
-        drew = fill(tmp_path / seeds, checkpoint, problems, sampling, n=n, seed=0, progress=None)
-        counts = summarise(tmp_path / seeds, problems, n=n).problems
-        rates[seeds] = counts["c"] / n
-        kept = Store(tmp_path / seeds).read()
-        assert len(kept) == n * len(problems)
-        responses = kept.groupby(["benchmark", "problem_id"])["response"]
-        distinct[seeds] = (responses.nunique() / n).to_numpy()
-        print(
-            f"seeds: {seeds}: Pass@1 {rates[seeds].mean():.4f}, distinct of {n} samples {distinct[seeds].mean():.3f}, "
-            f"{drew.tokens} tokens in {drew.seconds:.0f} s, {time.process_time() - began:.0f} s of CPU here"
-        )
-    pooled = (rates["sample"] + rates["shard"]) / 2
-    error = np.sqrt((2 * pooled * (1 - pooled) / n).sum()) / len(problems)
-    apart = (rates["shard"] - rates["sample"]).mean()
-    print(f"apart by {apart:.4f}, {abs(apart) / error:.1f} standard errors ({error:.4f})")
-    assert 0.02 < pooled.mean() < 0.98  # else nothing is compared
-    assert abs(apart) < 4 * error
-    gap = distinct["shard"] - distinct["sample"]
-    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / len(gap) ** 0.5 + 1e-9
-
-
 def test_more_prompts_than_one_step_reads(llm, folder):
     wanted = requests(load_tokenizer(Checkpoint(model=str(folder))), 60)
     assert sum(len(r.prompt) for r in wanted) > 4096  # seeded prompts cut in two have killed the CPU build
@@ -153,34 +196,40 @@ def test_what_an_interrupted_call_left_in_the_queue_is_dropped(llm, folder):
     assert sorted(found, key=wanted.index) == rest  # none missing, none twice
 
 
-# The verb: each call starts an engine of its own and ends it
+# The verb
 
 
 def evaluate(store, folder, n, **options):
-    sampling = Sampling(**{"engine": "vllm", "max_tokens": 40} | options)
+    sampling = Sampling(**{"engine": "vllm", "max_tokens": 60} | options)
     return fill(store, Checkpoint(model=str(folder)), PROBLEMS, sampling, n=n, seed=0, progress=None).samples
 
 
+def checked(store, n):
+    """Read a store in which no sample is missing, none is there twice and almost none is as another."""
+    table, different = Store(store).read(), 0
+    for _, group in table.groupby(["benchmark", "problem_id"]):
+        assert sorted(group["sample_index"]) == list(range(n))
+        different += group["response"].nunique()
+    assert different > 0.9 * n * len(PROBLEMS)  # some end at once
+    assert set(summarise(store, PROBLEMS, n=n).problems["n"]) == {n}
+    return table
+
+
 @pytest.mark.filterwarnings("ignore:.*cut off")
-def test_a_store_is_filled_and_grown_with_other_samples(folder, tmp_path):
-    others = set(multiprocessing.active_children())
-    assert evaluate(tmp_path, folder, 8, seeds="shard") == 72
-    assert set(multiprocessing.active_children()) <= others  # a loss measured next has the memory for itself
-    assert Store(tmp_path).key["dtype"] == "float32"
+def test_a_store_grows_by_other_samples(folder, tmp_path, monkeypatch, llm):
+    seeds = lend(monkeypatch, llm, folder)
+    assert evaluate(tmp_path, folder, 8, seeds="shard") == 8 * len(PROBLEMS)
     before = Store(tmp_path).read()
     assert evaluate(tmp_path, folder, 8) == 0
-    # Another size of batches and another share of the memory add to what is there.
-    options = {"max_num_seqs": 3, "gpu_memory_utilization": 0.5}
-    assert evaluate(tmp_path, folder, 12, seeds="shard", vllm=options) == 36
-    after = Store(tmp_path).read()
+    assert evaluate(tmp_path, folder, 12, seeds="shard") == 4 * len(PROBLEMS)
+    assert evaluate(tmp_path, folder, 16) == 4 * len(PROBLEMS)  # the other kind of seed adds to what is there
+    assert len(set(seeds)) == 3  # each call's engine has another; the call that had nothing to draw started none
+    after = checked(tmp_path, 16)
     pd.testing.assert_frame_equal(after[after["sample_index"] < 8].reset_index(drop=True), before)
-    different = 0
-    for _, group in after.groupby(["benchmark", "problem_id"]):
-        assert list(group["sample_index"]) == list(range(12))
-        different += group["response"].nunique()
-    assert different > 0.95 * 12 * 9  # resumed, the shard's seed is another; some responses end at once
-    assert set(summarise(tmp_path, PROBLEMS, n=12).problems["n"]) == {12}
+    assert list(after.loc[after["seed"].notna(), "sample_index"].unique()) == [12, 13, 14, 15]
 
+
+# An engine as a user's: it is started by the call and ends with it. Last, as it takes a lent one's state with it.
 
 EVALUATE = """
 import sys
@@ -194,10 +243,11 @@ if __name__ == "__main__":  # vLLM may start its engine by importing this once m
 """
 
 
-@pytest.mark.filterwarnings("ignore:.*cut off")
-def test_killed_while_sampling(folder, tmp_path):
-    """Killed once some samples are stored, its engine with it; in the end none is missing and none is there twice."""
-    script, store, log = tmp_path / "evaluate.py", tmp_path / "store", tmp_path / "log"
+@pytest.fixture(scope="module")
+def killed(folder, environment, tmp_path_factory):
+    """A store that was being filled, seeds by shard, when the process and its engine were killed."""
+    place = tmp_path_factory.mktemp("killed")
+    script, store, log = place / "evaluate.py", place / "store", place / "log"
     script.write_text(EVALUATE)
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
     with log.open("wb") as output:
@@ -214,14 +264,23 @@ def test_killed_while_sampling(folder, tmp_path):
         assert process.poll() is None, log.read_text()[-3000:]
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    kept = Store(store).read()
+    return store
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_a_killed_evaluation_is_resumed(folder, killed):
+    """By an engine of one's own, which has ended when the call returns."""
+    kept = Store(killed).read()
     assert 0 < len(kept) < 400 * len(PROBLEMS)
-    assert evaluate(store, folder, 400, max_tokens=60) == 400 * len(PROBLEMS) - len(kept)
-    table = Store(store).read()
-    assert table["seed"].notna().sum() == len(table) - len(kept)  # the other kind of seed adds to what is there
-    for _, group in table.groupby(["benchmark", "problem_id"]):
-        assert sorted(group["sample_index"]) == list(range(400))
-    assert set(summarise(store, PROBLEMS, n=400).problems["n"]) == {400}
+    others = set(multiprocessing.active_children())
+    # Another size of batches and another share of the memory add to what is there.
+    options = {"max_num_seqs": 100, "gpu_memory_utilization": 0.5}
+    assert evaluate(killed, folder, 400, seeds="shard", vllm=options) == 400 * len(PROBLEMS) - len(kept)
+    assert set(multiprocessing.active_children()) <= others  # a loss measured next has the memory for itself
+    assert Store(killed).key["dtype"] == "float32"
+    order = ["benchmark", "problem_id", "sample_index"]
+    table = checked(killed, 400).merge(kept[order])
+    pd.testing.assert_frame_equal(*(t.sort_values(order, ignore_index=True) for t in (table, kept)))
 
 
 def test_the_engines_do_not_mix(folder, tmp_path):
