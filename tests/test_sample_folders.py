@@ -108,10 +108,12 @@ def test_an_adapter_is_sampled_as_the_model_that_it_makes(tmp_path, folder, adap
 
 @pytest.mark.vllm
 def test_an_adapter_through_vllm(tmp_path, adapter, monkeypatch):
-    pytest.importorskip("vllm")
+    envs = pytest.importorskip("vllm.envs")
     if not torch.cuda.is_available():
         monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in this process: it starts sooner
     store = evaluate(tmp_path / "store", Checkpoint(model=str(adapter[0])), engine="vllm")
+    envs.disable_envs_cache()  # engines after this one read theirs anew
     assert len(store.read()) == 12
     assert store.key["model"] == hash_model(Checkpoint(model=str(adapter[0])))
