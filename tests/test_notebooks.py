@@ -300,28 +300,6 @@ def test_a_slip_in_the_params_stops_snakemake_at_once(finished):
     assert "Traceback" not in result.stderr
 
 
-def test_own_checkpoints_are_ranked_without_any_training(finished):
-    values = {
-        "study": "own",
-        "families": {"mine": {"model": str(made(finished, f"{FAMILY}/base") / "model")}},
-        "runs": [
-            {"name": f"number-{i}", "model": str(made(finished, f"{FAMILY}/sft/{run}") / "model")}
-            for i, run in enumerate((RUN, OTHER))
-        ],
-        "data": {"benchmarks": {"procedural": 3}, "sft": {"procedural": 40}, "held_out": 20},
-        "evaluation": {"samples": 4, "max_tokens": 24, "shards": 2},
-    }
-    (finished / "params" / "own.yaml").write_text(yaml.safe_dump(values))
-    result = call(finished, "snakemake", "--cores", "2", "--configfile", "params/own.yaml", timeout=600)
-    assert result.returncode == 0, result.stderr[-3000:]
-    decision = pd.read_csv(finished / "figures" / "own" / "decision.csv")
-    assert set(decision["run"]) == {"number-0", "number-1"}
-    assert set(decision["predictor"]) == {"pass@1", "generalization_loss", "combined"}
-    results = pd.read_csv(finished / "figures" / "own" / "results.csv")
-    assert (results["samples"] == 4).all()  # two shards, together every sample
-    assert set(results["phase"]) == {"post_sft"}
-
-
 def test_adaptive_sampling_adds_to_a_pilot_that_does_not_count(finished):
     values = {
         "study": "adaptive",

@@ -38,7 +38,7 @@ def study(folder: Path, **family) -> dict:
     values["families"] = {"mine": {"model": "mine/base"} | family}
     values["runs"] = [{"name": "tuned", "model": "mine/tuned"}, {"name": "adapter", "model": "mine/adapter"}]
     values["data"] |= {"benchmarks": {"procedural": 2}, "sft": {"procedural": 40}, "held_out": 8}
-    values["evaluation"] |= {"samples": 4, "max_tokens": 12}
+    values["evaluation"] |= {"samples": 4, "max_tokens": 12, "shards": 2}
     (folder / "params" / "own-checkpoints.yaml").write_text(yaml.safe_dump(values))
     return values
 
@@ -50,6 +50,10 @@ def test_byte_level_models_and_an_adapter_are_ranked(mine):
     figures = mine / "figures" / "own-checkpoints"
     decision = pd.read_csv(figures / "decision.csv")
     assert set(decision["run"]) == {"tuned", "adapter"}
+    assert set(decision["predictor"]) == {"pass@1", "generalization_loss", "combined"}
+    results = pd.read_csv(figures / "results.csv")
+    assert (results["samples"] == 4).all()  # two shards, together every sample
+    assert set(results["phase"]) == {"post_sft"}
     losses = pd.read_csv(figures / "predictors.csv").set_index("run")["generalization_loss"]
     assert losses.between(3, 8).all()  # of an untrained model, about the logarithm of its 384 tokens
     assert losses.nunique() == 3
