@@ -222,6 +222,11 @@ def test_select_says_what_is_wrong(n, how, message):
         select(many(10), n, how, 0)
 
 
+def test_an_id_that_occurs_twice_is_named():
+    with pytest.raises(InputError, match="id 'e3' occurs twice"):
+        select(pd.concat([many(10), many(4, first=3)[:1]]), 2, "random", 0)
+
+
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=40), st.data())
 @settings(max_examples=100, deadline=None)
 def test_equal_tokens_are_equal_but_for_one_example(lengths, data):
@@ -342,10 +347,18 @@ def test_split_is_a_fair_draw():
     assert abs(held_out["n_tokens"].mean() - table["n_tokens"].mean()) < 1
 
 
-@pytest.mark.parametrize("held_out", [0, -1, 10, 11, 0.0, 1.0, True])
-def test_split_leaves_neither_side_empty(held_out):
-    with pytest.raises(InputError, match="held_out"):
+@pytest.mark.parametrize(
+    ("held_out", "says"),
+    [
+        *[(wrong, "give a number of prompts, or a share") for wrong in (0, -1, 0.0, 1.0, 1.5, True)],
+        *[(wrong, "there are 10 distinct prompts, and some must be trained on") for wrong in (10, 11)],
+        (1e-18, "leaves one side empty"),
+    ],
+)
+def test_split_leaves_neither_side_empty(held_out, says):
+    with pytest.raises(InputError, match=says):
         split(many(10), held_out, 0)
+    assert len(split(many(10), 9, 0)[0]) == len(split(many(10), 1, 0)[1]) == 1
 
 
 def test_nothing_depends_on_the_hash_seed():

@@ -135,6 +135,17 @@ def test_a_short_problem_must_occur_whole_and_nearly_alone():
     assert list(pairs["training_id"]) == ["t0"]
 
 
+@pytest.mark.parametrize(
+    ("length", "kept", "added", "found"),
+    [(16, 15, 41, True), (15, 14, 0, False), (15, 15, 40, True), (15, 15, 41, False)],
+)
+def test_a_problem_is_short_below_two_ngrams_and_an_instruction_has_forty_tokens(length, kept, added, found):
+    rng = np.random.default_rng(10)
+    words, others = sentence(rng, length).split(), [sentence(rng, 40) for _ in range(100)]
+    text = f"{' '.join(words[:kept])} {sentence(rng, added)}"
+    assert len(overlaps(training([text, *others]), problems([" ".join(words)]))) == found
+
+
 def test_empty_sides_have_no_overlap():
     assert overlaps(training([]), problems(["a b c"])).empty
     assert overlaps(training(["a b c"]), problems([])).empty

@@ -102,6 +102,19 @@ def test_forecast_agrees_with_a_slow_posterior(n, c, level):
         assert (got.level, got.over) == (level, "both")
 
 
+def test_up_to_the_samples_it_is_what_was_measured():
+    n, c = [16, 20, 16], [3, 0, 16]
+    found = extrapolate_pass_at_k(n, c, [1, 15, 16])
+    np.testing.assert_allclose(found.estimate, pass_at_k(n, c, [1, 15, 16]).mean(axis=0), rtol=1e-12)
+
+
+def test_forecasts_of_tables_stay():
+    """Another grid is as good, within the tolerance of the slow posterior; the tables were made with this one."""
+    found = extrapolate_pass_at_k(64, [0] * 20 + list(range(21)), [256, 1024])
+    made = [[0.5803774, 0.65615872], [0.4028654, 0.45758017], [0.75010902, 0.82957364]]
+    np.testing.assert_allclose([found.estimate, found.low, found.high], made, atol=1e-6)
+
+
 @st.composite
 def benchmark(draw):
     sizes = draw(st.lists(st.integers(1, 70), min_size=1, max_size=2))
@@ -320,8 +333,14 @@ def test_variances_are_unbiased():
 
 @pytest.mark.parametrize(("n", "c"), [(1, [1, 0]), ([1, 4], [1, 2])])
 def test_a_single_sample_says_nothing_of_a_variance(n, c):
-    assert np.isnan(reward_variance(n, c))
-    assert np.isnan(success_variance(n, c))
+    with np.errstate(all="raise"):
+        assert np.isnan(reward_variance(n, c))
+        assert np.isnan(success_variance(n, c))
+
+
+def test_two_samples_say_something_of_a_variance():
+    assert reward_variance(2, [1, 0]) == 0.25
+    assert success_variance(2, [2, 0]) == 0.5
 
 
 def test_one_problem_says_nothing_of_how_problems_differ():

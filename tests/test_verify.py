@@ -314,6 +314,7 @@ def test_extract_answer(response, answer):
     assert extract_answer(response) == answer
 
 
+@pytest.mark.digest
 def test_the_version_is_that_of_this_code():
     """Grades carry the version, and runs graded by two are not compared: code that can change a verdict has another.
 
