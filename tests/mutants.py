@@ -2,8 +2,8 @@
 
 A mutant has one operator, comparison, constant, `min`/`max` or boolean changed, or one `not` taken out. Each runs in a
 copy of the checkout, so that nothing here is touched, in a fork of a process that has the large libraries loaded.
-Noticed means that a test fails, or that the tests take three times the CPU time that they take without it. Tests that
-hold a digest of the code are left out, as they fail for every mutant; so are those of more than `--longest` seconds of
+Noticed means that a test fails, or that the tests take twice the CPU time that they take without it. Tests that hold
+a digest of the code are left out, as they fail for every mutant; so are those of more than `--longest` seconds of
 CPU, and the others run shortest first. What is not noticed is printed, for a test to be written or for the reason why
 it changes nothing to be listed in `docs/tables/mutants.csv`.
 """
@@ -209,7 +209,7 @@ def main() -> None:
                 if tests(folder, pattern, plugin, None) != "pass":
                     sys.exit(f"{room}: its tests fail as it is")
                 plugin.took = json.loads((folder / "took.json").read_text())
-            limit = 3 * (sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - used) + 10
+            limit = 2 * (sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - used) + 5
             all_of = [(path, i) for path in sorted(folder.glob(modules)) for i in range(places(path))]
             chosen = random.Random(f"{given.seed} {room}").sample(all_of, min(given.each, len(all_of)))
             noticed, equivalent = 0, 0

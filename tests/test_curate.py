@@ -273,6 +273,10 @@ def test_a_budget_is_one_thing(n, tokens, message):
         select(many(10), n, "random", 0, tokens=tokens)
 
 
+def test_a_budget_of_one_token_takes_an_example_of_one():
+    assert list(select(many(3).assign(n_tokens=[2, 1, 3]), None, "shortest", 0, tokens=1)["id"]) == ["e1"]
+
+
 def test_a_budget_below_the_first_example_is_said():
     with pytest.raises(InputError, match="the first example alone has more"):
         select(many(10), None, "longest", 0, tokens=3)

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import socket
 import tracemalloc
 import warnings
 
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sftrl.errors import InputError
+from sftrl.files import hash_value
 from sftrl.generations import Grader, Store, grade, sample_seed, summarise
+from sftrl.generations.grades import Gold
 from sftrl.verify import VERIFIER_VERSION
 
 KEY = {"model": "abc", "sampling": {"temperature": 1.0, "top_p": 1.0}, "benchmarks": {"sums": "x"}}
@@ -56,6 +59,12 @@ def test_raising_n_only_adds(tmp_path):
     assert list(table.groupby(["benchmark", "problem_id"])["sample_index"].apply(list)) == [[0, 1, 2, 3]] * 3
 
 
+def test_parts_are_numbered_one_after_another(tmp_path):
+    for n in (1, 2, 3):
+        fill(tmp_path, n)
+    assert [path.name.split("-")[0] for path in Store(tmp_path).parts()] == ["000000", "000001", "000002"]
+
+
 def test_reads_as_plain_parquet(tmp_path):
     fill(tmp_path, 2, response="α “quoted”\nline")
     plain = pd.concat(map(pd.read_parquet, tmp_path.glob("samples/*/*.parquet")))
@@ -70,6 +79,8 @@ def test_a_sample_cannot_be_stored_twice(tmp_path):
             store.append(rows([("sums", "1", 0)]))
         with pytest.raises(RuntimeError, match="twice"):
             store.append(rows([("sums", "1", 1), ("sums", "1", 1)]))
+        with pytest.raises(RuntimeError, match="twice"):
+            store.append(rows([("sums", "1", 1), ("sums", "1", 0)]))
     with pytest.raises(RuntimeError, match=r"Store\.open"):
         Store(tmp_path).append(rows([("sums", "1", 1)]))
 
@@ -222,6 +233,13 @@ def test_one_process_a_shard(tmp_path, holder):
         assert ("sums", "1", 0) not in store.missing(NAMES, 1)
 
 
+def test_a_lock_names_its_last_holder_alone(tmp_path):
+    for _ in range(2):
+        with Store.open(tmp_path, KEY):
+            pass
+    assert (tmp_path / "locks" / "0-of-1").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+
+
 def test_a_file_system_without_locks_is_named_as_such(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -273,6 +291,12 @@ def test_grades_hold_until_the_verifier_or_a_gold_changes(tmp_path, monkeypatch)
     assert summarise(tmp_path, corrected).verifier_version == "another"
 
 
+def test_a_gold_without_alternatives_is_named_as_before_there_were_any():
+    name = hash_value(["3", "integer", None, None])
+    assert Gold("3", "integer", None, None).hash == name
+    assert Gold("3", "integer", None, None, ("4",)).hash != name
+
+
 def test_grades_of_two_verifiers_are_not_mixed(tmp_path, monkeypatch):
     for n in (1, 2):
         fill(tmp_path, n)
@@ -288,6 +312,15 @@ def test_grades_of_two_verifiers_are_not_mixed(tmp_path, monkeypatch):
     theirs.rename(ours.parent / theirs.name)  # as copying one folder over the other would leave it
     with pytest.raises(InputError, match=f"{second}.*graded by verifier another, and parts before it by sftrl"):
         summarise(tmp_path, PROBLEMS)
+
+
+def test_grading_tells_each_part_that_is_done(tmp_path, monkeypatch):
+    for n in (1, 2):
+        fill(tmp_path, n)
+    monkeypatch.setenv("SFTRL_PROGRESS_SECONDS", "0")
+    lines = []
+    grade(tmp_path, PROBLEMS, progress=lines.append)
+    assert [line.split(" in ")[0] for line in lines] == ["1 of 2 parts graded", "2 of 2 parts graded"]
 
 
 def test_a_damaged_grade_is_made_anew(tmp_path):
@@ -319,6 +352,14 @@ def test_an_unreadable_gold_is_found_before_sampling():
     problems = PROBLEMS.assign(answer=["3", "", "1/2"])
     with pytest.raises(InputError, match="sums 2: the gold answer ''"):
         Grader(problems).check_golds()
+
+
+def test_an_unreadable_gold_is_named_when_counted(tmp_path):
+    fill(tmp_path, 1)
+    problems = PROBLEMS.assign(answer=["3", "4", ""])
+    grade(tmp_path, problems)
+    with pytest.raises(InputError, match="halves 1: the gold answer '' cannot be read"):
+        summarise(tmp_path, problems)
 
 
 # Counts
@@ -399,3 +440,13 @@ def test_many_truncated_responses_are_warned_of(tmp_path):
     grade(tmp_path, PROBLEMS)
     with pytest.warns(UserWarning, match="cut off at max_tokens: 100% of sums, 100% of halves"):
         summarise(tmp_path, PROBLEMS)
+
+
+def test_one_truncated_response_in_twenty_is_not_warned_of(tmp_path):
+    with Store.open(tmp_path, KEY) as store:
+        store.append(rows([("sums", "1", i) for i in range(19)]))
+        store.append(rows([("sums", "1", 19)], finish_reason="length"))
+    grade(tmp_path, PROBLEMS[:1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert summarise(tmp_path, PROBLEMS[:1]).benchmarks["truncated"][0] == 0.05

@@ -14,6 +14,7 @@ from tiny import tiny_pair
 
 from sftrl.errors import InputError
 from sftrl.generations import Store, grade, import_samples, require_same_problems, summarise
+from sftrl.generations.importers import read_problems
 from sftrl.predict import decide, runs_table
 from sftrl.stages.scores import score_table
 
@@ -262,12 +263,13 @@ def plain(path, rows):
 
 def test_plain_json_lines(tmp_path):
     rows = [
-        {"problem_id": 1, "response": f"a{LINE_ENDS}b \\boxed{{3}}", "gold": 3},
+        {"problem_id": 1, "response": f"a{LINE_ENDS}b \\boxed{{3}}", "gold": 3, "problem": "1 + 2?"},
         {"problem_id": "2", "response": "\\boxed{5}", "gold": ["4", "5"], "n_tokens": 7, "finish_reason": "length"},
         {"problem_id": 1, "response": "", "gold": 3},
         {"problem_id": "2", "response": "\\boxed{6}", "gold": ["4", "5"], "sample_index": 3, "more": "left out"},
     ]
     problems = import_samples(tmp_path / "store", [plain(tmp_path / "mine.jsonl", rows)])
+    assert problems["problem"].tolist() == ["1 + 2?", ""]
     table = Store(tmp_path / "store").read()
     assert list(zip(table["problem_id"], table["sample_index"], strict=True)) == [
         ("1", 0),
@@ -276,6 +278,22 @@ def test_plain_json_lines(tmp_path):
         ("2", 3),
     ]
     assert counts(tmp_path / "store", problems)[0] == [["mine", "1", 2, 1], ["mine", "2", 2, 1]]
+
+
+@pytest.mark.parametrize(("index", "allowed"), [(-1, False), (0, True), (2**20 - 1, True), (2**20, False)])
+def test_a_given_sample_index_is_from_zero_to_a_million(tmp_path, index, allowed):
+    path = plain(tmp_path / "mine.jsonl", [{"problem_id": 1, "response": "3", "gold": 3, "sample_index": index}])
+    if allowed:
+        assert len(read_problems([path])) == 1
+    else:
+        with pytest.raises(InputError, match=f"line 1: .*sample_index {index} is not from 0"):
+            read_problems([path])
+
+
+def test_a_problem_with_two_golds_in_its_rows_is_named(tmp_path):
+    rows = [{"problem_id": 1, "response": "3", "gold": gold} for gold in (3, 4)]
+    with pytest.raises(InputError, match=r"mine 1: has the golds \('3',\) and \('4',\)"):
+        read_problems([plain(tmp_path / "mine.jsonl", rows)])
 
 
 def test_golds_of_ones_own(tmp_path):
