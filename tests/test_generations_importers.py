@@ -280,6 +280,15 @@ def test_plain_json_lines(tmp_path):
     assert counts(tmp_path / "store", problems)[0] == [["mine", "1", 2, 1], ["mine", "2", 2, 1]]
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [("2 + 5 = 7\n#### 7", "7"), ("so \\boxed{8}", "8"), (" The answer is 4 ", "The answer is 4")],
+)
+def test_a_worked_gold_gives_its_final_answer_and_another_is_taken_whole(tmp_path, gold, answer):
+    path = plain(tmp_path / "mine.jsonl", [{"problem_id": 1, "response": "3", "gold": gold}])
+    assert read_problems([path])["answer"].tolist() == [answer]
+
+
 @pytest.mark.parametrize(("index", "allowed"), [(-1, False), (0, True), (2**20 - 1, True), (2**20, False)])
 def test_a_given_sample_index_is_from_zero_to_a_million(tmp_path, index, allowed):
     path = plain(tmp_path / "mine.jsonl", [{"problem_id": 1, "response": "3", "gold": 3, "sample_index": index}])
