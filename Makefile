@@ -52,7 +52,7 @@ bench: $(BIN)/.installed $(BIN)/.vllm  ## Measure against the peers: ratios and 
 	for script in tests/bench/bench_*.py; do python $$script || exit 1; done
 
 mutants: $(BIN)/.installed  ## Try small changes of the code against its tests: make mutants ROOMS="passk loss" EACH=10
-	python tests/mutants.py $(ROOMS) $(if $(EACH),--each $(EACH))
+	python tests/mutants.py $(ROOMS) $(if $(EACH),--each $(EACH)) $(if $(SEED),--seed $(SEED))
 
 figures: $(BIN)/.installed  ## Redraw every committed figure from its committed table.
 	python -m sftrl.figures

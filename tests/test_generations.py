@@ -258,7 +258,7 @@ def test_a_part_says_what_drew_it(tmp_path):
 
 
 def test_a_shard_must_exist(tmp_path):
-    with pytest.raises(InputError, match="shard: 2"), Store.open(tmp_path, KEY, shard=2, of=2):
+    with pytest.raises(InputError, match="shard: 2 is not one of 0 to 1"), Store.open(tmp_path, KEY, shard=2, of=2):
         pass
 
 

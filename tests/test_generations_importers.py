@@ -223,6 +223,18 @@ def test_inspect(tmp_path, suffix):
     assert Store(tmp_path / "store").read()["response"][0] == "It is \\boxed{7}."
 
 
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_inspect_with_two_choices_a_call_numbers_all_and_knows_no_length_of_one(tmp_path):
+    log = inspect_log()
+    for row in log["samples"]:
+        row["output"]["choices"] *= 2
+    import_samples(tmp_path / "store", [write_inspect(tmp_path / "log.json", log)])
+    table = Store(tmp_path / "store").read()
+    assert table["sample_index"].tolist() == [0, 1, 2, 3] * 2
+    assert table["response"][:4].tolist() == ["It is \\boxed{7}."] * 2 + ["so \\boxed{8}"] * 2
+    assert table["n_tokens"].isna().all()  # what is told is their sum
+
+
 def with_first_sample(**changes):
     log = inspect_log()
     log["samples"][0] |= changes
