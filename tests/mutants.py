@@ -110,12 +110,20 @@ def places(path: Path) -> int:
 
 
 def mutate(path: Path, number: int) -> tuple[int, str, str]:
-    """Write a mutant over a module; return its line's number, and the line before and after, as `ast` prints them."""
+    """Write a mutant over a module; return its line's number, and what is about the change, before and after."""
     text, mutator = path.read_text(), Mutator(number)
     before, after = ast.unparse(ast.parse(text)), ast.unparse(mutator.visit(ast.parse(text)))
     path.write_text(after)
-    changed = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if pair[0] != pair[1]]
-    return mutator.line, *(line.strip() for line in changed[0])
+    pairs = zip(before.splitlines(), after.splitlines(), strict=True)
+    return mutator.line, *about(*next(pair for pair in pairs if pair[0] != pair[1]))
+
+
+def about(before: str, after: str, width: int = 40) -> tuple[str, str]:
+    """Cut what two lines have in common to `width` characters on either side of the difference."""
+    same = [a == b for a, b in zip(before, after, strict=False)]
+    ends = [a == b for a, b in zip(reversed(before), reversed(after), strict=False)]
+    begin, end = (max(0, [*equal, False].index(False) - width) for equal in (same, ends))
+    return before[begin : len(before) - end].strip(), after[begin : len(after) - end].strip()
 
 
 LIBRARIES = (

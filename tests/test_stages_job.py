@@ -57,9 +57,11 @@ def test_a_finished_job_is_taken_up_as_it_is(first):
 
 
 def test_the_manifest_says_how_long_it_took_to_a_tenth_of_a_second(first, monkeypatch):
-    clock = iter([1000.0, 1012.34])
+    clock, processor = iter([1000.0, 1012.34]), iter([2.0, 9.87])
     monkeypatch.setattr("sftrl.stages.job.time.time", lambda: next(clock))
-    assert first.begin().finish()["wall_seconds"] == 12.3
+    monkeypatch.setattr("sftrl.stages.job.manifest.cpu_seconds", lambda: next(processor))
+    made = first.begin().finish()
+    assert (made["wall_seconds"], made["cpu_seconds"]) == (12.3, 7.9)
 
 
 def test_another_setting_lands_elsewhere(first):
