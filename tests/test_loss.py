@@ -303,6 +303,22 @@ def test_a_token_ruled_out_leaves_the_entropy_finite(examples):
     assert got.per_example["entropy"][0] == pytest.approx(torch.special.entr(odds).sum(-1).mean().item(), rel=1e-5)
 
 
+def test_a_token_ruled_out_at_one_place_alone_leaves_the_entropy_there_finite():
+    logits = torch.tensor([[-math.inf, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    nll, entropy, right = loss._score(torch.tensor([1, 0]), logits).T.tolist()
+    assert nll == pytest.approx([math.log(2), math.log(3)])
+    assert entropy == pytest.approx([math.log(2), math.log(3)])
+    assert right == [1, 1]
+
+
+def test_a_model_without_a_head_of_its_own_is_held_whole(examples):
+    model, tokenizer = model_of(), tokenizer_of()
+    model.get_output_embeddings = lambda: None
+    with pytest.warns(UserWarning, match="held whole"):
+        got = response_loss(model, tokenizer, examples[:2])
+    assert got.nll_sum == pytest.approx(plain(model, tokenizer, examples[:2])["nll_sum"].sum(), rel=1e-5)
+
+
 def test_a_response_that_the_model_rules_out_is_named():
     model, tokenizer = model_of("Phi"), tokenizer_of()
     model.lm_head.bias.data[tokenizer.convert_tokens_to_ids("7")] = -math.inf
