@@ -78,6 +78,10 @@ def test_labelled_table(phenomenon):
         (r"\boxed{4}", ["4"], None, "unparseable_gold"),
         (None, "4", None, "unparseable_response"),  # a missing response
         (r"\boxed{9^{9^{9^{9}}}}", "4", None, "timed_out"),  # nobody can compute it
+        # unread on purpose: see docs/verification.md
+        (r"\boxed{]0, 1[}", "(0, 1)", None, "unparseable_response"),
+        (r"\boxed{3 \pmod 7}", "3", None, "unparseable_response"),
+        (r"\boxed{3,14}", "3.14", None, "incorrect"),  # a list
     ],
 )
 def test_status(response, gold, kind, status):
@@ -117,8 +121,10 @@ def test_slips_of_the_caller_are_errors(arguments):
 
 @pytest.mark.parametrize("tolerance", [0.01, np.float32(0.01), np.float64(0.01), np.array([0.01, 0.01])])
 def test_tolerances_of_python_and_numpy(tolerance):
-    verdicts = verify_many([r"\boxed{100.5}", r"\boxed{102}"], ["100"] * 2, tolerance=tolerance)
-    assert [verdict.correct for verdict in verdicts] == [True, False]
+    for answers in (("100.5", "102"), ("10050", "10200")):  # whole numbers too
+        gold = "100" if "." in answers[0] else "10000"
+        verdicts = verify_many([rf"\boxed{{{answer}}}" for answer in answers], [gold] * 2, tolerance=tolerance)
+        assert [verdict.correct for verdict in verdicts] == [True, False]
 
 
 def test_a_wrong_answer_does_not_make_the_gold_unreadable():
@@ -324,4 +330,4 @@ def test_the_version_is_that_of_this_code():
         path.name: module_code(path)
         for path in sorted((Path(__file__).parent.parent / "sftrl" / "verify").glob("*.py"))
     }
-    assert (VERIFIER_VERSION, hash_value(code)) == ("sftrl-3", "0d857308d3c41d46")
+    assert (VERIFIER_VERSION, hash_value(code)) == ("sftrl-4", "a6b9043a4676bf4a")

@@ -24,7 +24,7 @@ from sftrl.verify.units import read_unit
 
 __all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "forget", "verify", "verify_many"]
 
-VERIFIER_VERSION = "sftrl-3"
+VERIFIER_VERSION = "sftrl-4"
 MAX_ASKED = 20_000  # pairs remembered
 MAX_TIMEOUT = 86_400  # seconds
 

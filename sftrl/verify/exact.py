@@ -94,7 +94,7 @@ def compare(
             return "unparseable_gold"
     if answer is None:
         return "unparseable_response"
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+    if tolerance is None and _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
         return _status(int(gold) == int(answer))
     if kind == "text":
         return _status(_text_key(gold) == _text_key(answer))

@@ -30,8 +30,9 @@ _UNICODE = {
 }  # fmt: skip
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad|rm|bf|it|hspace\s*\{[^{}]*\}|hfill|null|noindent"
-    r"|tt|phantom\s*\{[^{}]*\}|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|fbox|boxed|(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}|underline"
-    r"|(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\})(?![A-Za-z])\.?"
+    r"|tt|phantom\s*\{[^{}]*\}|tiny|small|normalsize|large|Large|LARGE|huge|Huge|checkmark|blacksquare|fbox|boxed|underline"
+    r")(?![A-Za-z])\.?|\\(?:text)?color\s*(?:\[\w+\])?\{[^{}]*\}"
+    r"|\\(?:begin|end)\{(?:aligned|align\*?|gathered|split|equation\*?)\}"
     r"|(?<!\\)\\[,;:> ()\[\]]|~|&(?=\s*=)|\$\$"
 )
 _ALIGNED = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
