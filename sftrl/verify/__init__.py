@@ -122,11 +122,10 @@ def verify_many(
     if not isinstance(workers, Integral):
         raise InputError(f"workers {workers!r} is no number of processes")
 
-    verdicts: list[Verdict | None] = [None] * n
-    decided: dict[tuple, Verdict] = {}
-    open_pairs: dict[tuple, list[int]] = {}
+    keys = []
+    statuses: dict[tuple, Status | None] = {}
     pairs = zip(responses, golds, answer_types, choices, tolerances, strict=True)
-    for i, (response, gold, kind, options, allowed) in enumerate(pairs):
+    for response, gold, kind, options, allowed in pairs:
         answer = extract_answer(response)
         if not isinstance(gold, str):
             gold = _written(gold)
@@ -135,22 +134,15 @@ def verify_many(
         if allowed is not None:  # pandas writes None as NaN
             allowed = float(allowed) if allowed == allowed else None
         key = (gold, answer, kind, options, allowed)
-        verdict = decided.get(key)
-        if verdict is None:
-            if key in open_pairs:
-                open_pairs[key].append(i)
-                continue
-            status = compare(*key)
-            if status is None:
-                open_pairs[key] = [i]
-                continue
-            verdict = decided[key] = Verdict(status, answer, "extract" if answer is None else "exact")
-        verdicts[i] = verdict
-    for key, reply in zip(open_pairs, _ask([key[:2] for key in open_pairs], workers, float(timeout)), strict=True):
-        verdict = Verdict(_STATUS[reply], key[1], "math-verify")
-        for i in open_pairs[key]:
-            verdicts[i] = verdict
-    return verdicts
+        keys.append(key)
+        if key not in statuses:
+            statuses[key] = compare(*key)
+    asked = _ask([key[:2] for key, status in statuses.items() if status is None], workers, float(timeout))
+    verdicts = {}
+    for key, status in statuses.items():
+        layer = "math-verify" if status is None else "extract" if key[1] is None else "exact"
+        verdicts[key] = Verdict(status or asked[key[:2]], key[1], layer)
+    return [verdicts[key] for key in keys]
 
 
 def _written(gold: object) -> str | None:
@@ -162,18 +154,18 @@ def _written(gold: object) -> str | None:
     return str(gold) if isinstance(gold, Real | Decimal) and math.isfinite(gold) else None
 
 
-_asked: dict[tuple, str] = {}  # what math-verify said, so that the same doubtful answer costs once in a whole GRPO run
+_asked: dict[tuple, Status] = {}  # what math-verify said, so that a doubtful answer costs once in a whole GRPO run
 
 
-def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> list[str]:
+def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> dict[tuple[str, str], Status]:
     known = {pair: _asked.get((*pair, timeout)) for pair in pairs}
-    new = [pair for pair, reply in known.items() if reply is None]
-    replies = pool.decide([(clean(gold), clean(answer)) for gold, answer in new], workers, timeout)
-    known.update(zip(new, replies, strict=True))
+    new = [pair for pair, status in known.items() if status is None]
+    found = pool.decide([(clean(gold), clean(answer)) for gold, answer in new], workers, timeout)
+    known.update(zip(new, found, strict=True))
     if len(_asked) > MAX_ASKED:
         _asked.clear()
     _asked.update({(*pair, timeout): known[pair] for pair in new})
-    return [known[pair] for pair in pairs]
+    return known
 
 
 def forget() -> None:
@@ -181,12 +173,3 @@ def forget() -> None:
     _asked.clear()
     for cache in (compare, readings, symbols, kinds, read_unit):
         cache.cache_clear()
-
-
-_STATUS: dict[str, Status] = {
-    "equal": "correct",
-    "different": "incorrect",
-    "bad_answer": "unparseable_response",
-    "bad_gold": "unparseable_gold",
-    "timed_out": "timed_out",
-}

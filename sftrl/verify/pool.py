@@ -89,7 +89,7 @@ def decide(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> li
         timeout: seconds a pair.
 
     Returns:
-        `equal`, `different`, `bad_gold`, `bad_answer` or `timed_out`, in the order of the pairs.
+        `correct`, `incorrect`, `unparseable_gold`, `unparseable_response` or `timed_out`, in the order of the pairs.
     """
     if not pairs:
         return []

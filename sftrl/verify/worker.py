@@ -23,18 +23,18 @@ def _too_long(signum: int, frame: object) -> None:
 
 
 def _decide(gold: str, answer: str) -> str:
-    """`equal`, `different`, `bad_gold` or `bad_answer`, by math-verify."""
+    """`correct`, `incorrect`, `unparseable_gold` or `unparseable_response`, by math-verify."""
     from math_verify import LatexExtractionConfig, parse, verify
 
     # LaTeX only: math-verify's other reader ends in Python's eval.
     config = [LatexExtractionConfig(boxed_match_priority=0)]
     golds = _sympy_only(parse(rf"$\boxed{{{gold}}}$", config, parsing_timeout=None))
     if not golds:
-        return "bad_gold"
+        return "unparseable_gold"
     answers = _sympy_only(parse(rf"$\boxed{{{answer}}}$", config, parsing_timeout=None))
     if not answers:
-        return "bad_answer"
-    return "equal" if verify(golds, answers, timeout_seconds=None) else "different"
+        return "unparseable_response"
+    return "correct" if verify(golds, answers, timeout_seconds=None) else "incorrect"
 
 
 def _sympy_only(parsed: list) -> list:
@@ -50,7 +50,7 @@ def _answer(request: dict) -> str:
     except (_TooLong, MemoryError):
         return "timed_out"
     except Exception:  # whatever sympy raises on nonsense
-        return "bad_answer"
+        return "unparseable_response"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
