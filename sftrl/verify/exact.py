@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from sftrl.verify.extract import MAX_LENGTH
 from sftrl.verify.grammar import Parser
-from sftrl.verify.structure import same
+from sftrl.verify.structure import same, some
 from sftrl.verify.tokens import Unreadable, clean
 from sftrl.verify.trees import variables
 from sftrl.verify.values import TooLarge
@@ -154,14 +154,9 @@ def _times(text: str, halved: bool) -> tuple[int, ...] | None:
 
 def _same_reading(golds: tuple, answers: tuple, kind: str | None, tolerance: float | None) -> bool | None:
     """Compare every reading with every reading: one agreement is enough, one doubt is a doubt."""
-    found: bool | None = False if golds and answers else None
-    for gold in golds:
-        for answer in answers:
-            agree = same(gold, answer, kind, tolerance)
-            if agree:
-                return True
-            found = None if agree is None else found
-    return found
+    if not (golds and answers):
+        return None
+    return some(same(gold, answer, kind, tolerance) for gold in golds for answer in answers)
 
 
 def _status(equal: bool) -> str:

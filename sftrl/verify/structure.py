@@ -10,6 +10,7 @@ Three answers: True and False where sure, None where not (the next layer is aske
 """
 
 import contextlib
+from collections.abc import Iterable
 from fractions import Fraction
 
 from sftrl.verify.scalars import equal, proportional, same_zeros
@@ -64,13 +65,7 @@ def _same_sets(gold: tuple, answer: tuple, kind: str | None, tolerance: float | 
         return same_set(gold, answer)
     if gold[0] == answer[0] == "rel":
         return _same_inequality(gold, answer)
-    if gold[0] == answer[0] == "group" and gold[1] == answer[1] and len(gold[2]) == len(answer[2]):
-        return _in_order(gold[2], answer[2], tolerance)
-    if gold[0] == answer[0] == "union" and all(g[0] == a[0] for g, a in zip(gold[1:], answer[1:], strict=True)):
-        return _all([_same(g, a, kind, tolerance) for g, a in zip(gold[1:], answer[1:], strict=True)]) or None
-    if gold[0] == answer[0] == "list":
-        return _unordered(gold[1], answer[1], tolerance)
-    return False
+    return _same_collection(gold, answer, kind, tolerance) if gold[0] == answer[0] in ("group", "list") else False
 
 
 def _alternatives(tree: tuple) -> tuple:
@@ -94,34 +89,26 @@ def _same_quantity(gold: tuple, answer: tuple, tolerance: float | None) -> bool 
         answer_unit = read_unit(answer[1][-1][1], False)
         answer = ("*", answer[1][:-1]) if answer_unit else answer
     share = _is_share(gold)
-    found: bool | None = False
-    for factor in unit_factors(gold_unit, answer_unit, share, "pi" in symbols(gold), "pi" in symbols(answer)):
-        scaled = answer if factor == ("num", Fraction(1)) else times(answer, factor)
-        same = _within(gold, scaled, tolerance) or equal(gold, scaled)
-        if same:
-            return True
-        found = None if same is None else found
-    return found
+    factors = unit_factors(gold_unit, answer_unit, share, "pi" in symbols(gold), "pi" in symbols(answer))
+    scaled = (answer if factor == ("num", Fraction(1)) else times(answer, factor) for factor in factors)
+    return some(_within(gold, value, tolerance) or equal(gold, value) for value in scaled)
 
 
 def _is_share(tree: tuple) -> bool:
     """A proper fraction, which is no number of percent."""
-    try:
+    with contextlib.suppress(NoValue):
         value = exact(tree, {})
-    except NoValue:
-        return False
-    return abs(value) < 1 and value.denominator != 1
+        return abs(value) < 1 and value.denominator != 1
+    return False
 
 
 def _within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
     """Say whether two constants differ by no more than a relative tolerance; None allows nothing."""
-    if tolerance is None:
-        return False
-    try:
-        gold, answer = numeric(split_unit(gold)[0], {}), numeric(split_unit(answer)[0], {})
-    except NoValue:
-        return False
-    return bool(abs(answer - gold) <= tolerance * abs(gold))
+    if tolerance is not None:
+        with contextlib.suppress(NoValue):
+            gold, answer = (numeric(split_unit(tree)[0], {}) for tree in (gold, answer))
+            return bool(abs(answer - gold) <= tolerance * abs(gold))
+    return False
 
 
 def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
@@ -134,8 +121,8 @@ def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
     if ("num", Fraction(0)) in parts[0] + parts[1]:  # a time of day, as 8:00
         return _in_order(*parts, None)
     (first, *rest), (other_first, *others) = parts
-    return _all(
-        [_same_quantity(("*", (g, other_first)), ("*", (a, first)), None) for g, a in zip(rest, others, strict=True)]
+    return _every(
+        _same_quantity(("*", (g, other_first)), ("*", (a, first)), None) for g, a in zip(rest, others, strict=True)
     )
 
 
@@ -196,10 +183,12 @@ def _same_relation(gold: tuple, answer: tuple, kind: str | None, tolerance: floa
         return False
     if solved and kind != "equation":
         return False  # an equation that is still to be solved
-    first, second = less(*gold[1]), less(*answer[1])
-    if same_zeros(first, second):
-        return True
-    return _any([_same_or_none(first, turned) for turned in (second, less(*answer[1][::-1]))])
+    first = less(*gold[1])
+    with contextlib.suppress(NoValue):
+        return same_zeros(first, less(*answer[1])) or some(
+            equal(first, less(*sides)) for sides in (answer[1], answer[1][::-1])
+        )
+    return False
 
 
 def _is_normal_form(tree: tuple) -> bool:
@@ -209,25 +198,15 @@ def _is_normal_form(tree: tuple) -> bool:
     )
 
 
-def _same_or_none(gold: tuple, answer: tuple) -> bool | None:
-    try:
-        return equal(gold, answer)
-    except NoValue:
-        return False
-
-
 def _same_rounded(tree: tuple, other: tuple, tolerance: float | None, strict: bool, turned: bool) -> bool | None:
     """`x = 2/3 \\approx 0.67` is 2/3, and 0.67; the two must agree: `2/3 \\approx 1.67` is neither."""
     value, rounded = tree[1][tree[2].index(r"\approx")], tree[1][-1]
-    values = [rounded] if variables(value) else [value, rounded]
-    if len(values) == 2 and not _within(value, rounded, ROUNDING):
+    if variables(value):
+        value = rounded
+    elif not _within(value, rounded, ROUNDING):
         return False
-    return _any(
-        [
-            _same(other, side, None, tolerance, strict) if turned else _same(side, other, None, tolerance, strict)
-            for side in values
-        ]
-    )
+    pairs = ((other, side) if turned else (side, other) for side in (value, rounded))
+    return some(_same(*pair, None, tolerance, strict) for pair in pairs)
 
 
 def _same_assignment(gold: tuple, answer: tuple, tolerance: float | None, strict: bool) -> bool | None:
@@ -257,19 +236,16 @@ def _shortened(first: str, second: str) -> bool:
 
 
 def _same_inequality(gold: tuple, answer: tuple) -> bool | None:
+    """`y < x + 1` is `2x > 2y - 2`."""
     if len(gold[1]) != 2 or len(answer[1]) != 2:
         return None
-    turned = {">": "<", ">=": "<="}
-    signs = [turned.get(tree[2][0], tree[2][0]) for tree in (gold, answer)]
-    ratio = proportional(exact, less(*gold[1]), less(*answer[1]))
-    if signs[0] != signs[1]:
-        return False
-    if ratio is None:
-        return None
-    if signs[0] in ("=", "!="):
-        return True
-    turns = (gold[2][0] in turned) != (answer[2][0] in turned)
-    return (ratio < 0) == turns
+    (sign, first), (other, second) = (_as_less(*tree[1], *tree[2]) for tree in (gold, answer))
+    ratio = proportional(exact, first, second)
+    return False if sign != other else ratio and (ratio > 0 or sign == "!=")
+
+
+def _as_less(left: tuple, right: tuple, sign: str) -> tuple[str, tuple]:
+    return (sign.replace(">", "<"), less(right, left)) if ">" in sign else (sign, less(left, right))
 
 
 # -- collections
@@ -350,20 +326,25 @@ def _items(tree: tuple) -> tuple:
     return tree[2] if tree[0] == "group" else (tree,)
 
 
-def _all(found: list[bool | None]) -> bool | None:
-    if False in found:
-        return False
-    return None if None in found else True
+def some(found: Iterable[bool | None]) -> bool | None:
+    """True if one is; else None if one may be."""
+    unsure = False
+    for each in found:
+        if each:
+            return True
+        unsure |= each is None
+    return None if unsure else False
 
 
-def _any(found: list[bool | None]) -> bool | None:
-    return True if True in found else (None if None in found else False)
+def _every(found: Iterable[bool | None]) -> bool | None:
+    wrong = some(None if each is None else not each for each in found)
+    return None if wrong is None else not wrong
 
 
 def _in_order(golds: tuple, answers: tuple, tolerance: float | None) -> bool | None:
     if len(golds) != len(answers):
         return False
-    return _all([_item(g, a, tolerance) for g, a in zip(golds, answers, strict=True)])
+    return _every(_item(g, a, tolerance) for g, a in zip(golds, answers, strict=True))
 
 
 def _unordered(golds: tuple, answers: tuple, tolerance: float | None) -> bool | None:
@@ -376,10 +357,10 @@ def _unordered(golds: tuple, answers: tuple, tolerance: float | None) -> bool | 
         found = [_item(gold, answer, tolerance, strict) for answer in left]
         if True in found:
             left.pop(found.index(True))
-        elif None in found:
-            unsure = True
-        else:
+        elif None not in found:
             return False
+        else:
+            unsure = True
     return None if unsure else True
 
 
