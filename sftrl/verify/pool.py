@@ -9,13 +9,14 @@ import atexit
 import contextlib
 import json
 import os
-import selectors
 import subprocess
 import sys
 import tempfile
 import threading
-import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
 from pathlib import Path
 
 START_TIMEOUT = 120.0  # seconds for Python and sympy to start on a busy machine; no pair's own time
@@ -23,7 +24,7 @@ GRACE = 0.5  # seconds after which a worker that did not stop itself in time is 
 
 
 class _Worker:
-    """One child: `job` is the index of its pair, None when idle; past `deadline` it is killed."""
+    """One child, ready for a pair."""
 
     def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
@@ -35,33 +36,18 @@ class _Worker:
             env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # a Ctrl-C in the terminal is for the parent
         )
-        self.buffer = b""
-        self.job: int | None = None
-        self.ready = False
-        self.deadline = time.monotonic() + START_TIMEOUT
 
-    @property
-    def busy(self) -> bool:
-        return self.job is not None or not self.ready
-
-    def send(self, job: int, gold: str, answer: str, timeout: float) -> None:
-        self.job = job
-        self.deadline = time.monotonic() + timeout + GRACE
+    def ask(self, gold: str, answer: str, timeout: float) -> str | None:
         request = json.dumps({"gold": gold, "answer": answer, "timeout": timeout}) + "\n"
         with contextlib.suppress(OSError):  # it is gone: reading from it will tell
             self.process.stdin.write(request.encode())
             self.process.stdin.flush()
+        return self.reply(timeout + GRACE)
 
-    def receive(self) -> str | None:
-        """The reply if it is whole; raises EOFError if the worker is gone."""
-        chunk = os.read(self.process.stdout.fileno(), 65536)
-        if not chunk:
-            raise EOFError
-        self.buffer += chunk
-        if not self.buffer.endswith(b"\n"):
-            return None
-        reply, self.buffer = json.loads(self.buffer), b""
-        return reply
+    def reply(self, patience: float) -> str | None:
+        """The next line it writes; None if that is late, or the process gone."""
+        line = self.process.stdout.readline() if wait([self.process.stdout], patience) else b""
+        return json.loads(line) if line.endswith(b"\n") else None
 
     def kill(self) -> str:
         """End the process; return what it had to say."""
@@ -76,7 +62,7 @@ class _Worker:
         return said
 
 
-_workers: list[_Worker] = []
+_workers: dict[int, _Worker] = {}  # by the thread that asks it
 _lock = threading.Lock()
 
 
@@ -93,66 +79,47 @@ def decide(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> li
     """
     if not pairs:
         return []
-    with _lock:
-        return _decide(pairs, max(1, min(workers, len(pairs))), timeout)
-
-
-def _decide(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> list[str]:
     replies = ["timed_out"] * len(pairs)
-    waiting = list(range(len(pairs)))[::-1]
-    for worker in [worker for worker in _workers if worker.process.poll() is not None]:
-        _workers.remove(worker)
-        worker.kill()
-    while len(_workers) < workers:
-        _workers.append(_Worker())
-    active = _workers[:workers]
-    try:
-        with selectors.DefaultSelector() as selector:
-            for worker in active:
-                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-            while True:
-                for worker in active:
-                    if waiting and not worker.busy:
-                        job = waiting.pop()
-                        worker.send(job, *pairs[job], timeout)
-                if not waiting and all(worker.job is None for worker in active):
-                    return replies
-                patience = min(worker.deadline for worker in active if worker.busy) - time.monotonic()
-                for key, _ in selector.select(max(0.0, patience)):
-                    _receive(key.data, replies)
-                for worker in [worker for worker in active if worker.busy and worker.deadline <= time.monotonic()]:
-                    selector.unregister(worker.process.stdout)
-                    _workers.remove(worker)
-                    said = worker.kill()
-                    if not worker.ready:
-                        raise RuntimeError(f"math-verify's worker did not start:\n{said.strip()}")
-                    fresh = _Worker()
-                    _workers.append(fresh)
-                    active[active.index(worker)] = fresh
-                    selector.register(fresh.process.stdout, selectors.EVENT_READ, fresh)
-    except BaseException:  # Ctrl-C too: a worker left with a job would answer the next call
-        close()
-        raise
+    waiting = deque(enumerate(pairs))
+    workers = max(1, min(workers, len(pairs)))
+    with _lock, ThreadPoolExecutor(workers) as threads:
+        try:
+            for done in [threads.submit(_work, k, waiting, timeout, replies) for k in range(workers)]:
+                done.result()
+        except BaseException:  # Ctrl-C too: a worker left with a pair would answer the next call
+            waiting.clear()
+            close()
+            raise
+    return replies
 
 
-def _receive(worker: _Worker, replies: list[str]) -> None:
-    try:
-        reply = worker.receive()
-    except EOFError:
-        worker.deadline = 0.0  # to be replaced; a pair it held has run out of time or memory
-        return
-    if reply is None:
-        return
-    if worker.ready:
-        replies[worker.job] = reply
-        worker.job = None
-    worker.ready = True
+def _work(k: int, waiting: deque, timeout: float, replies: list[str]) -> None:
+    """Ask the k-th worker, one pair after the other; one that is late or dies is replaced."""
+    while waiting:
+        with contextlib.suppress(IndexError):  # another thread took the last
+            i, pair = waiting.popleft()
+            reply = _started(k).ask(*pair, timeout)
+            if reply is None:
+                _workers.pop(k).kill()
+            else:
+                replies[i] = reply
+
+
+def _started(k: int) -> _Worker:
+    if k in _workers and _workers[k].process.poll() is None:
+        return _workers[k]
+    if k in _workers:
+        _workers.pop(k).kill()
+    worker = _workers[k] = _Worker()
+    if worker.reply(START_TIMEOUT) is None:
+        raise RuntimeError(f"math-verify's worker did not start:\n{_workers.pop(k).kill().strip()}")
+    return worker
 
 
 def close() -> None:
     """End the workers; the next pair that needs one starts it."""
     while _workers:
-        _workers.pop().kill()
+        _workers.popitem()[1].kill()
 
 
 def _after_fork() -> None:
