@@ -33,6 +33,7 @@ class Parser:
     def __init__(self, text: str, commas: bool, tight: bool) -> None:
         delimiters = len(DOLLAR.findall(text))
         self.tokens = tokenize(DOLLAR.sub(" ", text) if delimiters % 2 == 0 else text, commas)  # an odd one is a price
+        self.tokens += [(None, None)] * 4  # the end, however far one looks ahead or back
         self.at = 0
         self.depth = 0
         self.breaks = 0  # semicolons in the list last read
@@ -42,10 +43,10 @@ class Parser:
     # -- looking ahead
 
     def kind(self, ahead: int = 0) -> str | None:
-        return self.tokens[self.at + ahead][0] if 0 <= self.at + ahead < len(self.tokens) else None
+        return self.tokens[self.at + ahead][0]
 
     def value(self, ahead: int = 0) -> object:
-        return self.tokens[self.at + ahead][1] if 0 <= self.at + ahead < len(self.tokens) else None
+        return self.tokens[self.at + ahead][1]
 
     def is_op(self, *signs: str) -> bool:
         return self.kind() == "op" and self.value() in signs
@@ -71,14 +72,18 @@ class Parser:
             raise Unreadable(f"{sign!r} expected")
         self.at += 1
 
-    def within(self, closed: str, read) -> tuple:
-        """What `read` finds before a closing sign, one bracket deeper."""
+    def nested(self, read) -> tuple:
+        """What `read` finds one bracket deeper."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise Unreadable("nested too deep")
         inner = read()
-        self.take(closed)
         self.depth -= 1
+        return inner
+
+    def within(self, closed: str, read) -> tuple:
+        inner = self.nested(read)
+        self.take(closed)
         return inner
 
     # -- from the loosest level to the tightest
@@ -129,9 +134,9 @@ class Parser:
         return terms[0] if len(terms) == 1 else ("ratio", tuple(terms))
 
     def sum(self) -> tuple:
-        terms = []
-        while not terms or self.is_op("+", "-", r"\pm", r"\mp"):
-            sign = self.next() if self.is_op("+", "-", r"\pm", r"\mp") else "+"
+        terms, signs = [], ("+", "-", r"\pm", r"\mp")
+        while not terms or self.is_op(*signs):
+            sign = self.next() if self.is_op(*signs) else "+"
             term = self.product()
             terms.append(term if sign == "+" else times(NEGATIVE, term) if sign == "-" else ("pm", sign, term))
         return plus(tuple(terms))
@@ -151,20 +156,16 @@ class Parser:
                 if after_number and self.kind() == "num":
                     raise Unreadable("two numbers side by side")
                 mixed = after_number and left[0] == "num" and self.is_op(r"\frac")
-                left = self.mixed(left) if mixed else times(left, self.power())
+                left = (self.mixed if mixed else times)(left, self.power())
             elif self.is_word() and not self.is_word("and", "or"):
                 left = self.unit(left)
             else:
                 return left
 
-    def mixed(self, whole: tuple) -> tuple:
+    def mixed(self, whole: tuple, part: tuple) -> tuple:
         """`2\\frac12`: a sum, if it is a whole number and a proper fraction of two numbers."""
-        part = self.power()
         if part[0] == "unit":  # 33\frac13\%
-            return ("unit", self.joined(whole, part[1]), part[2])
-        return self.joined(whole, part)
-
-    def joined(self, whole: tuple, part: tuple) -> tuple:
+            return ("unit", self.mixed(whole, part[1]), part[2])
         if part[0] != "/" or part[1][0] != "num" or part[2][0] != "num" or whole[1].denominator != 1:
             return times(whole, part)
         if not 0 < part[1][1] < part[2][1]:
@@ -343,12 +344,8 @@ class Parser:
         return result if exponent is None else ("^", result, exponent)
 
     def group(self, opened: str) -> tuple:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unreadable("nested too deep")
-        inner = ("list", (), "") if self.is_op(*_CLOSING) else self.statement()
+        inner = ("list", (), "") if self.is_op(*_CLOSING) else self.nested(self.statement)
         closed = self.next()
-        self.depth -= 1
         if closed not in _CLOSING or (opened == r"\{") != (closed == r"\}"):
             raise Unreadable("brackets")
         if inner[0] == "list" and inner[2] == "or":
