@@ -120,7 +120,7 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
     if time := _times(gold, halved=True):
         return _status(time == _times(answer, halved=False))
     gold_trees, trees = readings(gold), readings(answer)
-    if gold_letter and not gold_trees:  # `\text{(C)}`, and the answer is no letter
+    if gold_letter and not gold_trees:  # `A)`, and the answer is no letter
         return "incorrect"
     try:
         found = _same_reading(gold_trees, trees, kind, tolerance)
@@ -223,8 +223,6 @@ def _words(text: str) -> list[str]:
 
 def _text_key(text: str) -> tuple[str, ...]:
     plain = _unwrapped(clean(text)).casefold().replace("\\", " ")
-    if _EMPTY.fullmatch(" ".join(re.findall(r"\w+", plain))):
-        return ("none",)
     if verdict := re.match(r"\s*(yes|no)\b(?!.*\b(?:yes|no|not|but)\b)(?=\W|$)\s*([,.;]|$)", plain, re.DOTALL):
         return (verdict[1],)  # No, there is none
     words = re.findall(r"\w+|[^\w\s{}]", plain.replace("does not exist", "dne"))

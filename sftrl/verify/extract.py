@@ -140,11 +140,6 @@ def _last_boxes(response: str) -> str | None:
 
 def _box_content(response: str, start: int) -> tuple[str | None, int]:
     """What stands in a box, and where the box ends; None if it is not closed."""
-    if response.startswith("{", start):
-        end = response.find("}", start, start + MAX_LENGTH)
-        inside = response[start + 1 : end]
-        if end > 0 and "{" not in inside and "\\" not in inside:  # nothing nested, nothing escaped
-            return inside.strip(), end + 1
     window = response[start : start + MAX_LENGTH + 2].lstrip()
     if not window.startswith("{"):  # `\boxed 5`: one token
         match = _TOKEN.match(window)
@@ -176,8 +171,6 @@ def _json_value(match: re.Match) -> str | None:
         value = plain if items is None else items.replace('"', "")
         return None if value in ("null", "None") else value.strip()[:MAX_LENGTH] or None
     value = _ESCAPE.sub(_unescaped, text).strip() if "\\" in text else text.strip()
-    if "\\boxed" in value:
-        return _last_boxes(value) or value[:MAX_LENGTH]
     if value.count(" ") > 5 and "\\" not in value and not value[0].isdigit():  # a sentence
         after = _last_phrase(value)
         return (_closing(value) if after is None else _after_phrase(value[after:])) or value[:MAX_LENGTH]

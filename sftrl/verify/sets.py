@@ -5,6 +5,7 @@ normal form is needed: collect the endpoints, and ask both sets about each and a
 """
 
 import itertools
+import operator
 
 from sftrl.verify.scalars import CLOSE
 from sftrl.verify.trees import INFINITY, NEGATIVE, symbols, times
@@ -28,10 +29,7 @@ def is_real_set(tree: tuple) -> bool:
 def same_set(gold: tuple, answer: tuple) -> bool:
     """Compare two sets of reals. Raises NoValue if one of them is none, or its ends are no numbers."""
     ends: list = []
-    names: list = []
-    tests = [_membership(_named(tree), ends, names) for tree in (gold, answer)]
-    if len(set(names)) > 1 and any(name[0] != "sym" for name in names):
-        raise NoValue("two quantities")  # f(x) > 2 says nothing of g(x), but a bare variable may have any name
+    tests = [_membership(_named(tree), ends) for tree in (gold, answer)]
     ends.sort()
     points = [ends[0] - 1, ends[-1] + 1] if ends else [0]
     for low, high in itertools.pairwise(ends):
@@ -61,20 +59,16 @@ def _number(tree: tuple):
     return value.real
 
 
-def _membership(tree: tuple, ends: list, names: list):
-    """A test for one point; adds the tree's endpoints to `ends`, and what its inequalities bound to `names`."""
+def _membership(tree: tuple, ends: list):
+    """A test for one point; adds the tree's endpoints to `ends`. What an inequality bounds may have any name."""
     kind = tree[0]
     if kind == "reals":
         return lambda x: True
     if kind == "empty":
         return lambda x: False
-    if kind in ("union", "meet", "minus"):
-        left, right = _membership(tree[1], ends, names), _membership(tree[2], ends, names)
-        if kind == "union":
-            return lambda x: left(x) or right(x)
-        if kind == "meet":
-            return lambda x: left(x) and right(x)
-        return lambda x: left(x) and not right(x)
+    if kind in _JOINED:
+        joined, parts = _JOINED[kind], [_membership(part, ends) for part in tree[1:]]
+        return lambda x: joined(*(part(x) for part in parts))
     if kind == "group" and tree[1] == "{}":
         points = [_number(item) for item in tree[2]]
         ends += points
@@ -86,26 +80,20 @@ def _membership(tree: tuple, ends: list, names: list):
             raise NoValue("no interval")  # (0, 0) is a point of the plane
         return test
     if kind == "list":
-        tests = [_membership(_named(item), ends, names) for item in tree[1]]
+        tests = [_membership(_named(item), ends) for item in tree[1]]
         roots = all(item[0] == "rel" and set(item[2]) == {"="} for item in tree[1])  # x = 1, x = 2
         gather = any if tree[2] == "or" or roots or not all(item[0] == "rel" for item in tree[1]) else all
         return lambda x: gather(test(x) for test in tests)
     if kind == "rel" and all(sign in _HOLDS for sign in tree[2]):
         variables = [side for side in tree[1] if symbols(side)]
         if len(variables) == 1 and (variables[0][0] == "sym" or all(part[0] == "sym" for part in variables[0][1])):
-            names.append(variables[0])
             return _chain(tuple(None if side is variables[0] else side for side in tree[1]), tree[2], ends)
     raise NoValue(kind)
 
 
-_HOLDS = {
-    "<": lambda order: order < 0,
-    ">": lambda order: order > 0,
-    "<=": lambda order: order <= 0,
-    ">=": lambda order: order >= 0,
-    "!=": lambda order: order != 0,
-    "=": lambda order: order == 0,
-}
+_JOINED = {"union": operator.or_, "meet": operator.and_, "minus": operator.gt}  # of two truth values
+_SIGNS = {"<": "lt", ">": "gt", "<=": "le", ">=": "ge", "!=": "ne", "=": "eq"}
+_HOLDS = {sign: getattr(operator, name) for sign, name in _SIGNS.items()}  # of an order and 0
 
 
 def _chain(sides: tuple, signs: tuple, ends: list):
@@ -120,9 +108,9 @@ def _chain(sides: tuple, signs: tuple, ends: list):
         if other in _INFINITE:
             if sign in ("=", "!="):
                 raise NoValue("equal to infinity")
-            always = _HOLDS[sign](-_INFINITE[other] * turn)
+            always = _HOLDS[sign](-_INFINITE[other] * turn, 0)
             tests.append(lambda x, always=always: always)
             continue
         ends.append(_number(other))
-        tests.append(lambda x, holds=_HOLDS[sign], end=ends[-1], turn=turn: holds(turn * _order(x, end)))
+        tests.append(lambda x, holds=_HOLDS[sign], end=ends[-1], turn=turn: holds(turn * _order(x, end), 0))
     return lambda x: all(test(x) for test in tests)
