@@ -87,7 +87,7 @@ def _equal_sampled(gold: tuple, answer: tuple, names: frozenset[str], integral: 
 def _same_at(gold: tuple, answer: tuple, point: dict) -> bool | None:
     try:
         return _same_number(gold, answer, point)
-    except NoValue:
+    except (NoValue, TooLarge):
         return None
 
 

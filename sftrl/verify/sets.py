@@ -8,7 +8,7 @@ import itertools
 import operator
 
 from sftrl.verify.scalars import CLOSE
-from sftrl.verify.trees import INFINITY, NEGATIVE, symbols, times
+from sftrl.verify.trees import INFINITY, NEGATIVE, symbols, times, without_in
 from sftrl.verify.values import NoValue, numeric
 
 _INFINITE = {INFINITY: 1, times(NEGATIVE, INFINITY): -1}
@@ -29,7 +29,7 @@ def is_real_set(tree: tuple) -> bool:
 def same_set(gold: tuple, answer: tuple) -> bool:
     """Compare two sets of reals. Raises NoValue if one of them is none, or its ends are no numbers."""
     ends: list = []
-    tests = [_membership(_named(tree), ends) for tree in (gold, answer)]
+    tests = [_membership(without_in(tree), ends) for tree in (gold, answer)]
     ends.sort()
     points = [ends[0] - 1, ends[-1] + 1] if ends else [0]
     for low, high in itertools.pairwise(ends):
@@ -43,13 +43,6 @@ def _order(a, b) -> int:
     if abs(a - b) <= max(abs(a), abs(b)) * CLOSE:
         return 0
     return -1 if a < b else 1
-
-
-def _named(tree: tuple) -> tuple:
-    """`x \\in S` is S."""
-    if tree[0] == "rel" and tree[2] == (r"\in",) and tree[1][0][0] == "sym":
-        return tree[1][1]
-    return tree
 
 
 def _number(tree: tuple):
@@ -80,7 +73,7 @@ def _membership(tree: tuple, ends: list):
             raise NoValue("no interval")  # (0, 0) is a point of the plane
         return test
     if kind == "list":
-        tests = [_membership(_named(item), ends) for item in tree[1]]
+        tests = [_membership(without_in(item), ends) for item in tree[1]]
         roots = all(item[0] == "rel" and set(item[2]) == {"="} for item in tree[1])  # x = 1, x = 2
         gather = any if tree[2] == "or" or roots or not all(item[0] == "rel" for item in tree[1]) else all
         return lambda x: gather(test(x) for test in tests)

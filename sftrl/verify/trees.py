@@ -63,6 +63,11 @@ def variables(*trees: tuple) -> frozenset[str]:
     return frozenset().union(*map(symbols, trees)) - CONSTANTS
 
 
+def without_in(tree: tuple) -> tuple:
+    """`x \\in S` is S."""
+    return tree[1][1] if tree[0] == "rel" and tree[2] == (r"\in",) else tree
+
+
 def renamed(tree: tuple, old: tuple, new: tuple) -> tuple:
     """The tree with one part put for another, wherever it stands."""
     if tree == old:

@@ -20,7 +20,7 @@ class NoValue(ArithmeticError):
     """The tree is no scalar, or is undefined here."""
 
 
-class TooLarge(NoValue):
+class TooLarge(ArithmeticError):
     """The value is out of bounds: no layer will compute it in time."""
 
 
@@ -59,7 +59,7 @@ def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:
 def bounded(value: Fraction) -> Fraction:
     """The value itself, unless it is too large to go on with."""
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
-        raise TooLarge("too large")
+        raise NoValue("too large")
     return value
 
 
@@ -175,11 +175,9 @@ def _numeric(mp, tree: tuple, point: dict, met: list[int]):
     raise NoValue(kind)
 
 
-_MPMATH = {
-    name: name for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "exp", "floor", "ceil")
-}
-_MPMATH |= {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "abs": "fabs"}
-_MPMATH |= {"factorial": "factorial", "factorial2": "fac2", "binomial": "binomial"}
+_SAME_NAME = "sin cos tan cot sec csc sinh cosh tanh exp floor ceil factorial binomial"
+_MPMATH = {name: name for name in _SAME_NAME.split()} | {"factorial2": "fac2", "abs": "fabs"}
+_MPMATH |= {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot"}
 
 
 def _numeric_function(mp, name: str, values: list):
