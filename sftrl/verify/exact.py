@@ -256,8 +256,5 @@ def _compare_choice(gold: str, answer: str | None, options: tuple[str, ...] | No
         return _status(letter == gold_letter)
     if options is None:
         return "unparseable_response"
-    return _status(_is_option(options[index], answer))
-
-
-def _is_option(option: str, answer: str) -> bool:
-    return compare(option, answer) == "correct" or _text_key(option) == _text_key(answer)
+    option = options[index]
+    return _status(compare(option, answer) == "correct" or _text_key(option) == _text_key(answer))

@@ -360,40 +360,34 @@ class Parser:
         return ("group", brackets, items)
 
     def matrix(self) -> tuple:
-        name, rows = self.environment(), [()]
+        name, rows = self.braced(), [()]
         if not name.endswith(("matrix", "array")):
             raise Unreadable(name)
         if name == "array" and self.is_op("{"):  # its columns
-            self.environment()
+            self.braced()
         while not self.follows(r"\end"):
             rows[-1] += (self.sum(),)
             if self.follows("\\\\"):
                 rows.append(())
             elif not self.follows("&") and not self.is_op(r"\end"):
                 raise Unreadable("matrix")
-        self.environment()
+        self.braced()
         rows = rows if rows[-1] else rows[:-1]
         if not rows or len({len(row) for row in rows}) != 1:
             raise Unreadable("ragged matrix")
         return ("fn", "det", (("matrix", tuple(rows)),)) if name == "vmatrix" else ("matrix", tuple(rows))
 
-    def environment(self) -> str:
-        """A name in braces."""
+    def braced(self) -> str:
+        """A name in braces, without those inside of it."""
         self.take("{")
         name = ""
         while not self.follows("}"):
-            name += str(self.next())
+            name += self.braced() if self.is_op("{") else str(self.next())
         return name
 
     def subscript(self, value: tuple) -> tuple:
         """The label of a name, or the base of a numeral."""
-        start, depth = self.at, 0
-        while True:
-            depth += self.is_op("{") - self.is_op("}")
-            self.next()
-            if depth == 0:
-                break
-        label = "".join(str(token[1]) for token in self.tokens[start : self.at]).removeprefix("{").removesuffix("}")
+        label = self.braced() if self.is_op("{") else str(self.next())
         if value[0] == "sym":
             return ("sym", f"{value[1]}_{label}")
         if value[0] == "group" and len(value[2]) == 1:

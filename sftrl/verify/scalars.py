@@ -133,7 +133,7 @@ def same_zeros(gold: tuple, answer: tuple) -> bool:
     Fractions are cleared first (`y/x = 2` is `y = 2x`). Each function or power that is not rational counts as one more
     variable. `x = y` is not `x^2 = y^2`, and `x - 6 = 0` not `(x - 6)(x - 3) = 0`.
     """
-    return proportional(_numerator, gold, answer) is not None
+    return proportional(lambda tree, point: _over(tree, point)[0], gold, answer) is not None
 
 
 def proportional(evaluate, gold: tuple, answer: tuple) -> Fraction | None:
@@ -149,10 +149,6 @@ def proportional(evaluate, gold: tuple, answer: tuple) -> Fraction | None:
             return None
         ratio = ours / theirs
     return ratio
-
-
-def _numerator(tree: tuple, point: dict[str, Fraction]) -> Fraction:
-    return _over(tree, point)[0]
 
 
 def _over(tree: tuple, point: dict[str, Fraction]) -> tuple[Fraction, Fraction]:

@@ -250,7 +250,7 @@ def _same_collection(gold: tuple, answer: tuple, kind: str | None, tolerance: fl
     gold_set, answer_set = (tree[:2] == ("group", "{}") for tree in (gold, answer))
     if kind == "set" or gold_set or (answer_set and gold[0] not in ("group", "matrix")):
         return _unordered(_distinct(_items(gold)), _distinct(_items(answer)), tolerance)
-    ordered = gold[0] != "list" or (_named_apart(gold) and not _names(answer))
+    ordered = gold[0] != "list" or (_named_apart(gold) and not _named(answer))
     if ordered and (answer_set or (answer[0] == "list" and answer[2] == "or")):
         return False  # (2, 3) is neither {2, 3} nor 2 or 3
     gold, answer = (_in_names(tree) if ordered else tree for tree in (gold, answer))
@@ -281,26 +281,23 @@ def _by_name(tree: tuple) -> tuple:
     return tree
 
 
-def _names(tree: tuple) -> list[tuple]:
-    """What the items of a list are the values of; empty if one has no name."""
+def _named(tree: tuple) -> list[tuple[tuple, tuple]]:
+    """(name, value) of each item of a list; empty if one has no name."""
     found = [_assignment(item) if item[0] == "rel" else None for item in tree[1]] if tree[0] == "list" else []
-    return [name for name, _ in found] if all(found) else []
+    return found if all(found) else []
 
 
 def _named_apart(tree: tuple) -> bool:
     """`x = 2, y = 3`, unlike `x = 2, x = 3`."""
-    return len(set(_names(tree))) > 1
+    return len({name for name, _ in _named(tree)}) > 1
 
 
 def _in_names(tree: tuple) -> tuple:
     """The values of `x = 2, y = 3`, in the order of coordinates."""
-    names = _names(tree)
-    if not names:
-        return tree
-    values = [_assignment(item)[1] for item in tree[1]]
-    if {*names} <= {("sym", axis) for axis in "xyz"}:
-        values = [value for _, value in sorted(zip(names, values, strict=True), key=lambda pair: pair[0])]
-    return ("list", tuple(values), ",")
+    named = _named(tree)
+    if {name for name, _ in named} <= {("sym", axis) for axis in "xyz"}:
+        named = sorted(named, key=lambda pair: pair[0])
+    return ("list", tuple(value for _, value in named), ",") if named else tree
 
 
 def _rows(tree: tuple) -> tuple[tuple, ...]:
