@@ -102,9 +102,7 @@ def clean(text: str) -> str:
             text = re.sub(r"\\\\\s*&?\s*(=?)", lambda m: "=" if m[1] else ", ", text).replace("&", " ")
         text = _THOUSANDS.sub("", text).replace("\\!", "")
         text = _FRACTION.sub(r"\\frac", text)
-        text = _SPACING.sub(" ", text)
-    elif "~" in text or "$$" in text:
-        text = _SPACING.sub(" ", text)
+    text = _SPACING.sub(" ", text)
     text = _THOUSANDS.sub("", text).replace("np.", "")  # Minerva has np.arcsin
     bare = None
     while bare != text:
