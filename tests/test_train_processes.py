@@ -22,7 +22,7 @@ KINDS = {
     "full": ("sft", {}),
     "lora": ("sft", {"lora": Lora(rank=4)}),
     "packed": ("sft", {"packing": True}),
-    "grpo": ("grpo", {}),
+    "grpo": ("grpo", {"probes": {"at": [0, 4], "problems": 3, "samples": 3}}),
 }
 
 
@@ -49,7 +49,7 @@ def by_one(base, tmp_path_factory):
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
             kind, changes = KINDS[name]
-            made[name] = start(kind, base, folder, **changes), weights(folder)
+            made[name] = start(kind, base, folder, **changes), weights(folder), folder
         return made[name]
 
     return train
@@ -85,11 +85,23 @@ def close(one, two) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_two_processes_train_as_one(name, by_one, by_two, fixed):
     """45 examples in batches of 8: the last batch of an epoch has 5, in one process and in two."""
-    one, a = by_one(name)
+    one, a, _ = by_one(name)
     close(one, read_table(by_two / name / "trainer" / "log.parquet"))
     b = weights(by_two / name)
     # Adam's first steps turn a rounding error of a gradient near 0 into a step of its own sign.
     assert all(torch.allclose(a[key], b[key], atol=2e-3) for key in a)
+
+
+def test_two_processes_share_the_probes(by_one, by_two, fixed):
+    """All of them in one process would leave the other waiting, which torch.distributed does for half an hour."""
+    *_, alone = by_one("grpo")
+    counts = read_table(by_two / "grpo" / "probes.csv")
+    assert counts.equals(read_table(alone / "probes.csv"))
+    assert list(counts["step"]) == [0, 0, 0, 4, 4, 4]
+    assert (counts["correct"] > 0).any()
+    each = [(by_two / "grpo" / "trainer" / f"drawn-{rank}").read_text().split() for rank in (0, 1)]
+    first, second = (sum(map(int, drawn)) for drawn in each)
+    assert 0 <= first - second <= 2  # 9 rollouts, twice
 
 
 @pytest.mark.parametrize(("name", "part"), [("full", 1), ("full", 8), ("packed", 1), ("grpo", 1)])
@@ -104,7 +116,7 @@ def test_packed_is_as_unpacked(by_one):
 
 
 def test_launched_processes_end_as_one_in_place(base, by_one, tmp_path, capfd):
-    one, _ = by_one("full")
+    one, *_ = by_one("full")
     capfd.readouterr()
     close(one, start("sft", base, tmp_path, Compute(processes=2)))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -39,8 +39,10 @@ def start(kind: str, model: str, folder: Path, compute: Compute | None = None, *
     if kind == "sft":
         recipe = Sft(**SFT | changes)
         return train.sft(base, examples(45), recipe, epochs=3, folder=folder, seed=3, compute=compute)
-    until = changes.pop("until", None)
-    return train.grpo(base, problems(5), Grpo(**GRPO | changes), folder=folder, seed=3, compute=compute, until=until)
+    options = {"compute": compute, "until": changes.pop("until", None)}
+    if "probes" in changes:
+        options["probes"] = problems(changes["probes"]["problems"], benchmark="sums", id=["a", "b", "c"])
+    return train.grpo(base, problems(5), Grpo(**GRPO | changes), folder=folder, seed=3, **options)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -87,13 +89,15 @@ def killed(how: signal.Signals, at: int, kind: str, model: str, folder: Path, **
 
 
 def fixed_rollouts() -> None:
-    """Have GRPO's rollouts depend on their prompt and seed alone, and some of them earn a reward."""
+    """Have GRPO's rollouts depend on their prompt and seed alone, and some earn a reward; note how many are drawn."""
     from sftrl.sample.requests import Request, Response
     from sftrl.train.rollouts import Policy
 
     def draw(self, trainer, prompts, seeds):
         tokenizer = trainer.processing_class
         digits = [tokenizer(f"\\boxed{{{i}}}", add_special_tokens=False)["input_ids"] for i in range(10)]
+        with Path(trainer.args.output_dir, f"drawn-{trainer.accelerator.process_index}").open("a") as file:
+            print(len(prompts), file=file)
         drawn = [(sum(ids) + int(seed)) % 10 for ids, seed in zip(prompts, seeds, strict=True)]
         tokens = [digits[i] * (1 + i % 3) + [tokenizer.eos_token_id] for i in drawn]
         return [Response(Request("", "", i, 0, ()), ids, "stop") for i, ids in enumerate(tokens)]

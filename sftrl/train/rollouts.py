@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerState
 
 from sftrl.chat import encode_prompt
@@ -86,7 +87,11 @@ def rewarded(place: Path, steps: set[int], rows: int) -> Callable:
 
 
 class Probing(TrainerCallback):
-    """Samples the policy on held-out problems at given optimizer steps; writes each step's counts under `place`."""
+    """Samples the policy on held-out problems at given optimizer steps; writes each step's counts under `place`.
+
+    Each process draws its share of the responses: a process that waited for another to draw them all would wait beyond
+    `ddp_timeout`, half an hour, where responses are long.
+    """
 
     def __init__(self, trainer, policy: Policy, problems: dict[str, list], recipe: Grpo, place: Path):
         self.trainer, self.policy, self.place = trainer, policy, place
@@ -103,15 +108,20 @@ class Probing(TrainerCallback):
     def probe(self, state: TrainerState) -> None:
         """Count correct responses, if this step is to be probed and was not yet."""
         path = self.place / f"{state.global_step}.parquet"
-        if state.global_step not in self.at or not state.is_world_process_zero or path.exists():
+        if state.global_step not in self.at or path.exists():
             return
-        tokenizer = self.trainer.processing_class
-        ids = [encode_prompt(tokenizer, prompt) for prompt in self.asked["prompt"]]
-        drawn = self.policy.draw(self.trainer, ids, self.policy.seeds(0, len(ids)))
-        responses = tokenizer.batch_decode([response.tokens for response in drawn], skip_special_tokens=True)
-        tokens = [len(response.tokens) for response in drawn]
+        tokenizer, accelerator = self.trainer.processing_class, self.trainer.accelerator
+        rows = len(self.asked["prompt"])
+        mine = range(accelerator.process_index, rows, accelerator.num_processes)
+        ids = [encode_prompt(tokenizer, self.asked["prompt"][row]) for row in mine]
+        drawn = self.policy.draw(self.trainer, ids, self.policy.seeds(0, rows)[mine])
+        found = gather_object([(row, response.tokens) for row, response in zip(mine, drawn, strict=True)])
+        if not state.is_world_process_zero:
+            return
+        drawn = [tokens for _, tokens in sorted(found)]
         table = pd.DataFrame({name: self.asked[name] for name in ("benchmark", "id")})
-        table = table.assign(correct=reward(responses, **self.asked), tokens=tokens)
+        responses = tokenizer.batch_decode(drawn, skip_special_tokens=True)
+        table = table.assign(correct=reward(responses, **self.asked), tokens=[len(tokens) for tokens in drawn])
         counts = table.groupby(["benchmark", "id"], sort=False)[["correct", "tokens"]].sum().astype(int).reset_index()
         write_table(counts.assign(step=state.global_step, samples=self.samples)[PROBED], path)
 
