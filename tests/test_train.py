@@ -1,5 +1,8 @@
 """The real trainers on tiny models: the loss falls, the reward rises, and only responses are trained on."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +18,7 @@ from sftrl.models import load_model, load_tokenizer, stop_ids
 from sftrl.recipes import Checkpoint, Compute, Decoding, Grpo, Lora, Probes, Scratch, Sft
 from sftrl.sample.local import draw
 from sftrl.sample.requests import Request
+from sftrl.train import arguments
 
 SFT = {"learning_rate": 5e-3, "batch_size": 8, "micro_batch": 4, "warmup_ratio": 0.1, "max_length": 64}
 GRPO = {"steps": 2, "learning_rate": 1e-4, "prompts_per_step": 2, "group_size": 2, "max_tokens": 8}
@@ -278,6 +282,12 @@ GRPO_SLIPS = [
     ({"trl": {"epsilon": "0.2"}}, 1, r"grpo\.trl\.epsilon: '0\.2' is not float"),
     ({"trl": {"top_p": 0.9}}, 1, r"grpo\.trl\.top_p: is for TRL's own generation; give grpo\.rollouts: generate"),
     ({"probes": Probes(at=[0])}, 1, r"grpo\.probes: the recipe's steps and the problems go together"),
+    # a server that is not there
+    (
+        {"rollouts": "server", "trl": {"vllm_server_base_url": "http://127.0.0.1:9", "vllm_server_timeout": 0.0}},
+        1,
+        r"grpo\.rollouts: no vLLM server answers at http://127\.0\.0\.1:9 \(.*; start one, or name its place: trl: ",
+    ),
 ]
 
 
@@ -287,6 +297,25 @@ def test_grpo_slips_are_named(base, tmp_path, change, processes, message):
         train.grpo(
             base, problems(), Grpo(**GRPO | change), folder=tmp_path, seed=0, compute=Compute(processes=processes)
         )
+
+
+def test_a_server_that_is_starting_is_waited_for():
+    asked = []
+
+    class Starting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(503 if len(asked) == 1 else 200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Starting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arguments.check_server({"vllm_server_host": "127.0.0.1", "vllm_server_port": server.server_port})
+        server.shutdown()
+    assert asked == ["/health", "/health"]
 
 
 def test_what_a_recipe_decides_is_no_trl_argument():

@@ -100,8 +100,8 @@ def grpo(
         and the last two columns of `sft`.
 
     Raises:
-        InputError, Interrupted: as `sft`; also fewer problems than a step takes, probes without problems, or probes
-            with sharded weights, which our sampler cannot read.
+        InputError, Interrupted: as `sft`; also fewer problems than a step takes, probes without problems, probes with
+            sharded weights, which our sampler cannot read, or no vLLM server where its rollouts are wanted.
     """
     from trl import GRPOConfig
 
@@ -128,6 +128,8 @@ def grpo(
     job = _job("grpo", checkpoint, recipe, seed) | {"steps": steps, "longest": longest}
     if probes is not None:
         job["probes"] = hash_path(folder / "trainer" / arrow.PROBES)
+    if recipe.rollouts == "server":
+        arguments.check_server(recipe.trl)
     return launch.run(folder, job | {"micro_batch": part, "parts": parts}, compute, until)
 
 

@@ -4,7 +4,9 @@ import dataclasses
 import difflib
 import math
 import os
+import time
 import typing
+import urllib.request
 from pathlib import Path
 
 import torch
@@ -119,6 +121,34 @@ def check_sampling(arguments: dict) -> None:
     unknown = sorted(set(arguments) - set(SamplingParams.__struct_fields__))
     if unknown:
         raise InputError(f"grpo.trl.generation_kwargs.{unknown[0]}: vLLM's SamplingParams has no such argument")
+
+
+def check_server(given: dict) -> None:
+    """Wait until the vLLM server answers, as long as TRL would, which loads the weights first.
+
+    Args:
+        given: arguments of TRL's GRPOConfig; `vllm_server_*` say where the server is and how long to wait, in seconds.
+
+    Raises:
+        InputError: nothing answers there.
+    """
+    from trl import GRPOConfig
+
+    fields = GRPOConfig.__dataclass_fields__
+    names = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout")
+    base, host, port, seconds = (given.get(name, fields[name].default) for name in names)
+    place, until = base or f"http://{host}:{port}", time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(f"{place}/health", timeout=10):
+                return
+        except (OSError, ValueError) as error:
+            if time.monotonic() >= until:
+                raise InputError(
+                    f"grpo.rollouts: no vLLM server answers at {place} ({error}); start one, or name its place: "
+                    "trl: {vllm_server_base_url: ...}"
+                ) from None
+            time.sleep(1)
 
 
 def check_types(config: type, section: str, given: dict) -> None:
