@@ -44,6 +44,22 @@ def test_every_fault_is_named(tmp_path):
         preflight(study(evaluation__max_tokens=600))
 
 
+def test_settings_of_later_jobs_are_checked_before_the_first():
+    with pytest.raises(InputError, match=r"sft\.trl\.adam_epsilon: '1e-8' is not float"):
+        preflight(study(sft__trl={"adam_epsilon": "1e-8"}))
+    with pytest.raises(InputError, match=r"grpo\.trl\.epsilom: GRPOConfig has no such argument \(did you"):
+        preflight(study(grpo__trl={"epsilom": 0.2}))
+    with pytest.raises(InputError, match=r"prompts_per_step x group_size \(16\) is not a multiple of compute"):
+        preflight(study(compute={"processes": 3}, sft__batch_size=9))
+    preflight(study(grpo__trl={"epsilon": 0.3}, compute={"processes": 2}))
+
+
+def test_an_argument_that_the_engine_lacks_is_named_before_the_first_job():
+    pytest.importorskip("vllm")
+    with pytest.raises(InputError, match=r"vllm\.max_seqs: vLLM's EngineArgs has no such argument; max_num_seqs\?"):
+        preflight(study(evaluation__engine="vllm", evaluation__vllm={"max_seqs": 3}))
+
+
 def test_examples_and_prompts_that_do_not_fit_are_counted(tmp_path):
     """Of a local file and of generated maths, in the tokens of a model that is not made yet."""
     rows = [{"prompt": "1+1?", "response": f"{'1+1=2;' * n}\\boxed{{2}}", "answer": "2"} for n in (1, 60, 90)]

@@ -1,5 +1,6 @@
-"""Checks before any compute: files, models, lengths; in seconds, before the first job starts."""
+"""Checks before any compute: files, models, settings, lengths; in seconds, before the first job starts."""
 
+import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,8 @@ def preflight(study: Study) -> list[str]:
         InputError: every fault found, one per line.
     """
     faults: list[str] = []
-    for where, fault in (("families", _models), ("data", _files), ("data", _imports), ("data", _lengths)):
+    checks = (("families", _models), ("compute", _trainings), ("evaluation", _engine))
+    for where, fault in (*checks, ("data", _files), ("data", _imports), ("data", _lengths)):
         if fault is _lengths and faults:
             continue  # it reads what the others found wrong
         try:
@@ -57,6 +59,29 @@ def _folder(model: str | None, key: str) -> None:
     """Refuse a folder that is not there; what may be a name on the hub is not looked up."""
     if model is not None and is_path(model) and not Path(model).is_dir():
         raise InputError(f"{key}: there is no folder {model}")
+
+
+def _trainings(study: Study) -> None:
+    """Check batches and TRL's arguments, those of RL too, which is hours away; imports only what they need."""
+    recipes = {"SFTConfig": study.params.sft if study.sft_runs else None, "GRPOConfig": study.params.grpo}
+    processes = study.params.compute.processes
+    for name, recipe in recipes.items():
+        if recipe and (recipe.trl or recipe.micro_batch or processes > 1):
+            from sftrl.train import arguments
+
+            arguments.layout(recipe, processes)
+            if recipe.trl:
+                import trl
+
+                arguments.check_types(getattr(trl, name), "sft" if name == "SFTConfig" else "grpo", recipe.trl)
+
+
+def _engine(study: Study) -> None:
+    """Check the arguments of vLLM's engine, where vLLM is at hand to say which it has."""
+    if study.params.evaluation.vllm and importlib.util.find_spec("vllm"):
+        from sftrl.sample import vllm_engine
+
+        vllm_engine.version(evaluation.sampling(study))
 
 
 def _files(study: Study) -> None:

@@ -53,9 +53,7 @@ def sft(
     folder, compute = Path(folder), compute or Compute()
     launch.check_compute(compute, recipe)
     arguments.check_types(SFTConfig, "sft", recipe.trl)
-    batch = arguments.whole(recipe.batch_size, compute.processes, "sft.batch_size", "compute.processes")
-    names = ("sft.batch_size" if compute.processes == 1 else "sft.batch_size / compute.processes", "sft.micro_batch")
-    arguments.micro_batch(recipe.micro_batch, batch, 1, names)
+    arguments.layout(recipe, compute.processes)
     tokenizer = load_tokenizer(checkpoint)
     room = {"max_length": recipe.max_length, "context": context_length(checkpoint)}
     longest = arrow.write_examples(tokenizer, examples, folder / "trainer" / arrow.NAME, **room)
@@ -63,7 +61,7 @@ def sft(
         if held_out is None:
             raise InputError("sft.held_out_steps: there are no held-out examples")
         write_table(held_out[["id", "prompt", "response"]], folder / "trainer" / arrow.HELD_OUT)
-    part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
+    part, parts = arguments.layout(recipe, compute.processes, longest)
     job = _job("sft", checkpoint, recipe, seed) | {"epochs": epochs, "rows": len(examples)}
     if recipe.held_out_steps:
         job["held_out"] = hash_path(folder / "trainer" / arrow.HELD_OUT)
@@ -108,10 +106,7 @@ def grpo(
     folder, compute = Path(folder), compute or Compute()
     launch.check_compute(compute, recipe)
     arguments.check_types(GRPOConfig, "grpo", recipe.trl)
-    rollouts = recipe.prompts_per_step * recipe.group_size
-    batch = arguments.whole(rollouts, compute.processes, "prompts_per_step x group_size", "compute.processes")
-    names = ("prompts_per_step x group_size", "micro_batch")
-    arguments.micro_batch(recipe.micro_batch, batch, 1, names)
+    arguments.layout(recipe, compute.processes)
     if len(problems) < recipe.prompts_per_step:
         raise InputError(f"grpo.prompts_per_step: {recipe.prompts_per_step}, and there are {len(problems)} problems")
     if (recipe.probes is None) != (probes is None):
@@ -122,7 +117,7 @@ def grpo(
     if probes is not None:
         arrow.write_problems(tokenizer, probes, folder / "trainer" / arrow.PROBES, **room)
     longest = prompt + recipe.max_tokens
-    part, parts = arguments.micro_batch(recipe.micro_batch, batch, longest, names)
+    part, parts = arguments.layout(recipe, compute.processes, longest)
     passes = (recipe.epochs or 0) * recipe.trl.get("num_iterations", 1)
     steps = recipe.steps or passes * (len(problems) // recipe.prompts_per_step)
     job = _job("grpo", checkpoint, recipe, seed) | {"steps": steps, "longest": longest}

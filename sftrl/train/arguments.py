@@ -42,6 +42,17 @@ def micro_batch(given: int | None, batch: int, longest: int, names: tuple[str, s
     return part, whole(batch, part, *names)
 
 
+def layout(recipe: Sft | Grpo, processes: int, longest: int = 1) -> tuple[int, int]:
+    """Split the batch of each of `processes` as `micro_batch` does; InputError names what does not divide."""
+    if isinstance(recipe, Sft):
+        batch = whole(recipe.batch_size, processes, "sft.batch_size", "compute.processes")
+        names = ("sft.batch_size" if processes == 1 else "sft.batch_size / compute.processes", "sft.micro_batch")
+    else:
+        names = ("prompts_per_step x group_size", "micro_batch")
+        batch = whole(recipe.prompts_per_step * recipe.group_size, processes, names[0], "compute.processes")
+    return micro_batch(recipe.micro_batch, batch, longest, names)
+
+
 def whole(total: int, part: int, total_name: str, part_name: str) -> int:
     """Return total / part; InputError with the two names if it is not an integer."""
     if total % part:
