@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from sftrl import loss
 from sftrl.chat import encode_example
 from sftrl.errors import InputError
-from sftrl.loss import response_loss
+from sftrl.loss import logits, response_loss
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789+-=. "
 USER, ASSISTANT = "{{ bos_token }}<u>{{ messages[0]['content'] }}<a>", "{{ messages[1]['content'] }}"
@@ -231,6 +231,11 @@ def test_no_batch_exceeds_the_budget_and_no_logits_the_chunk(examples, monkeypat
     assert len(passes) < len(examples)
     assert max(rows) <= 10
     assert got.per_token == pytest.approx(reference.per_token, rel=1e-6)
+
+
+def test_batches_are_as_full_as_the_budget_allows():
+    assert list(logits.batches([3, 5, 5, 2, 9], 10)) == [[4], [1, 2], [0, 3]]
+    assert list(logits.batches([11, 1], 10)) == [[0], [1]]
 
 
 def test_reduction_is_in_float32_for_a_bfloat16_model(examples):
