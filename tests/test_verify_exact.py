@@ -239,3 +239,27 @@ def test_equations_are_the_same_up_to_a_number(first, second, factor):
     assert compare(gold, f"{sympy.latex(right)} = 0") == "correct"
     for other in (left + 1, left * (x - 1), left**2, left * (y**2 + 1)):
         assert compare(gold, f"{sympy.latex(sympy.expand(other))} = 0") == "incorrect", other
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("2x + b", "2x + b, where b is any integer", "correct"),
+        ("f(x) = 2x + b, where b is any integer", "f(x) = 2x + b", "correct"),
+        ("7", "7 for sure, or 8", "unparseable_response"),  # a number before words is no formula that they explain
+    ],
+)
+def test_words_after_a_formula_explain_it_and_after_a_number_may_not(gold, answer, status):
+    assert compare(gold, answer) == status
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"),
+    [
+        ("The number of apples that are left is 12", "12"),
+        ("12 apples and then some more of the pears", "12 apples and then some more of the pears"),
+        (r"so in the end we get \\frac{1}{2} of all", r"so in the end we get \frac{1}{2} of all"),
+    ],
+)
+def test_a_sentence_in_a_json_field_is_read_as_one_unless_it_begins_with_a_number_or_holds_latex(value, answer):
+    assert extract_answer(f'{{"answer": "{value}"}}') == answer
