@@ -90,9 +90,11 @@ def write_table(table: pd.DataFrame, path: str | Path, digits: int = 10) -> None
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read what `write_table` wrote; `InputError` names the file if it is absent or broken."""
+    """Read what `write_table` wrote, or `cut` into parts; `InputError` names the file if it is absent or broken."""
     path = Path(path)
     if not path.is_file():
+        if parts := sorted(path.parent.glob(f"{path.stem}.*{path.suffix}")):
+            return pd.concat([read_table(part) for part in parts], ignore_index=True)
         raise InputError(f"{path}: no such file")
     try:
         if path.suffix == ".csv":
@@ -104,6 +106,26 @@ def read_table(path: str | Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:  # pyarrow's own errors are kinds of both
         raise InputError(f"{path}: cannot be read: {error}") from None
     raise InputError(f"{path}: a table is .csv, .parquet or .jsonl")
+
+
+def read_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Read every CSV table of a folder, by its name."""
+    folder = Path(folder)
+    return {name: read_table(folder / f"{name}.csv") for name in sorted({table_name(p) for p in folder.glob("*.csv")})}
+
+
+def table_name(path: Path) -> str:
+    """Return the name of the table that a file holds, all of it or a part."""
+    return path.name.partition(".")[0]
+
+
+def cut(path: Path, parts: int) -> None:
+    """Cut a CSV table into so many files, of as many rows each: `results.1.csv`, `results.2.csv` for `results.csv`."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    size = -(-len(table) // parts)
+    for part in range(parts):
+        write_table(table[part * size : (part + 1) * size], path.with_suffix(f".{part + 1}.csv"))
+    path.unlink()
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from sftrl.files import read_table
+from sftrl.files import read_tables
 from sftrl.predict import runs_table
 from sftrl.report import write_report
 from sftrl.stages import prediction
@@ -43,7 +43,7 @@ document.body.append(phone);
 @pytest.fixture
 def report(tmp_path, monkeypatch):
     """Write the report of the committed tables and figures of `quick`, with one executed notebook."""
-    tables = {path.stem: read_table(path) for path in (ROOT / "figures" / "quick").glob("*.csv")}
+    tables = read_tables(ROOT / "figures" / "quick")
     said = {"runs": runs_table(tables["results"], tables["predictors"])} | tables
     judged = {"folder": ROOT / "figures" / "quick", "inputs": (), "key": "0123456789"}
     monkeypatch.setattr(prediction, "finished", lambda study: said)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sftrl.files import read_table
 from sftrl.predict import overtraining
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,7 @@ FOUND = rows("| | family | what was found | verdict |")
 def table(study: str, name: str) -> pd.DataFrame:
     """Read a committed table; of `study/family` the rows of that family."""
     study, _, family = study.partition("/")
-    found = pd.read_csv(ROOT / "figures" / study / f"{name}.csv")
+    found = read_table(ROOT / "figures" / study / f"{name}.csv")
     return found[found["family"] == family] if family else found
 
 

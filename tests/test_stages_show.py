@@ -10,7 +10,7 @@ from simulated import study as simulated
 
 from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
-from sftrl.files import read_table, write_table
+from sftrl.files import read_table, read_tables, write_table
 from sftrl.models import load_tokenizer
 from sftrl.predict import analyse
 from sftrl.recipes import Checkpoint, Judging
@@ -132,9 +132,14 @@ def test_a_large_table_is_kept_with_fewer_digits_and_a_small_one_as_it_is(tmp_pa
     prediction._shorten(path)
     assert len(path.read_bytes()) < len(before)
     pd.testing.assert_frame_equal(read_table(path), table, rtol=1e-5)
-    monkeypatch.setattr(prediction, "SMALL", 10)
+    monkeypatch.setattr(prediction, "SMALL", 130)
+    monkeypatch.setattr(prediction, "HEAD", 20)
     prediction._shorten(path)
-    assert read_table(path)["x"].tolist()[:3] == [1.23, 0.000123, 12300.0]
+    assert read_table(path)["x"].tolist() == [1.23, 0.000123, 12300.0] * 4
+    parts = list(tmp_path.iterdir())
+    assert len(parts) == 2
+    assert all(part.stat().st_size <= 130 for part in parts)
+    pd.testing.assert_frame_equal(read_tables(tmp_path)["table"], read_table(path))
 
 
 def test_many_changed_files_are_told_by_their_folders():

@@ -16,7 +16,7 @@ from sftrl.figures.paper import claims, loss_of_llama, published
 from sftrl.figures.scatter import scatter
 from sftrl.figures.strength import k_sweep, regrets, strength
 from sftrl.figures.style import save
-from sftrl.files import read_table
+from sftrl.files import read_tables
 from sftrl.predict import pools, runs_table
 from sftrl.tables import DESCRIPTION, RUN, headline
 
@@ -54,7 +54,7 @@ def redraw(folder: str | Path) -> list[str]:
     A table that is absent leaves its figures out.
     """
     folder = Path(folder)
-    tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
+    tables = read_tables(folder)
     if not tables:
         raise InputError(f"{folder}: no table to draw from")
     tables = {name: t.astype({c: str for c in RUN if c in t}) for name, t in tables.items()}

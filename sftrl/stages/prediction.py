@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.files import read_table, whole_file, write_table
+from sftrl.files import cut, read_tables, table_name, whole_file, write_table
 from sftrl.predict import advice, analyse, overtraining, runs_table
 from sftrl.stages import evaluation, grpo, manifest, measured, sft, watched
 from sftrl.stages.job import Job, Work
@@ -19,6 +19,7 @@ MEASURED = (
     "results", "predictors", "sft_curves", "rl_curves", "step_curves", "rl_probes", "problem_counts",
 )  # fmt: skip
 SMALL = 300_000  # bytes of a table that is kept with the code
+HEAD = 10_000  # of them, room for the line of names and for rows of unequal length
 NAMED = 5  # changed files named in a line
 PRINTED = 6  # decimals of a judgement as it is written: enough for any figure, and a small file
 
@@ -92,7 +93,7 @@ def tables(study: Study, work: Work) -> dict[str, pd.DataFrame]:
         for name, table in made.items():
             if table is not None:
                 write_table(table, work.folder / f"{name}.csv")
-    return {path.stem: read_table(path) for path in sorted(work.folder.glob("*.csv"))}
+    return read_tables(work.folder)
 
 
 def _stacked(*tables: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -129,8 +130,7 @@ def finished(study: Study) -> dict[str, pd.DataFrame]:
     folder = job(study).folder
     if manifest.read(folder) is None:
         raise InputError(f"{folder}: the study has not been judged yet: python -m sftrl study first")
-    tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
-    tables = {name: table.astype({c: str for c in RUN if c in table}) for name, table in tables.items()}
+    tables = {name: table.astype({c: str for c in RUN if c in table}) for name, table in read_tables(folder).items()}
     kept = tables["results"][~tables["results"]["run"].isin(study.params.predict.leave_out)]
     return {"runs": runs_table(kept, tables["predictors"])} | tables
 
@@ -177,7 +177,7 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
         for name, table in said.items():
             if name != "runs":  # the runs are in results and predictors
                 write_table(table.round(PRINTED), work.folder / f"{name}.csv")
-        for path in work.folder.glob("*.csv"):
+        for path in list(work.folder.glob("*.csv")):
             _shorten(path)
         drawn = redraw(work.folder)
         with whole_file(work.folder / "README.md") as temporary:
@@ -185,15 +185,19 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
         work.finish(figures=drawn)
     if not study.is_committed:
         return work.folder
-    for path in sorted(work.folder.iterdir()):
-        if path.suffix in (".csv", ".png", ".pdf", ".md"):
-            with whole_file(study.figures / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+    made = sorted(path for path in work.folder.iterdir() if path.suffix in (".csv", ".png", ".pdf", ".md"))
+    for path in made:
+        with whole_file(study.figures / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    tables = {table_name(path) for path in made if path.suffix == ".csv"}
+    for path in study.figures.glob("*.csv"):
+        if table_name(path) in tables and not (work.folder / path.name).exists():
+            path.unlink()  # the same table in other parts
     return study.figures
 
 
 def _shorten(path: Path) -> None:
-    """Take digits off a table's numbers, three at the fewest are left, until it is small."""
+    """Take digits off a table's numbers until it is small; where three are left and it is not, cut it into parts."""
     if path.stat().st_size <= SMALL:
         return
     table = pd.read_csv(path)
@@ -201,3 +205,4 @@ def _shorten(path: Path) -> None:
         write_table(table, path, digits)
         if path.stat().st_size <= SMALL:
             return
+    cut(path, -(-path.stat().st_size // (SMALL - HEAD)))
