@@ -44,6 +44,18 @@ def test_every_fault_is_named(tmp_path):
         preflight(study(evaluation__max_tokens=600))
 
 
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [(None, "names no base model; give its folder or name as `base`"), ("/no/such", "the base of this adapter is not")],
+)
+def test_an_adapter_without_its_base_is_named(tmp_path, base, message):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    own = {"grpo": ..., "data__rl": ..., "evaluation__rl_problems": 0}
+    with pytest.raises(InputError, match=message):
+        preflight(study(runs=[{"name": "mine", "model": str(tmp_path)}], **own))
+    preflight(study(runs=[{"name": "mine", "model": str(tmp_path), "base": "Qwen/Qwen3-4B-Base"}], **own))
+
+
 def test_settings_of_later_jobs_are_checked_before_the_first():
     with pytest.raises(InputError, match=r"sft\.trl\.adam_epsilon: '1e-8' is not float"):
         preflight(study(sft__trl={"adam_epsilon": "1e-8"}))

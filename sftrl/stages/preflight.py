@@ -7,8 +7,9 @@ import pandas as pd
 
 from sftrl import curate
 from sftrl.errors import InputError
-from sftrl.files import is_path
+from sftrl.files import is_path, read_json
 from sftrl.problems import load_examples, load_problems
+from sftrl.recipes import Checkpoint
 from sftrl.stages import base, curation, evaluation
 from sftrl.study import Study
 
@@ -49,16 +50,29 @@ def _models(study: Study) -> None:
         return
     for name, family in study.params.families.items():
         _folder(family.model, f"{name}.model")
+        _base(study, name, family.model, family)
     for name, run in study.runs.items():  # patterns of folders are resolved in these
         if run is not None:
-            _folder(run.model, f"runs: {name}.model")
-            _folder(run.post_rl, f"runs: {name}.post_rl")
+            for key, model in (("model", run.model), ("post_rl", run.post_rl)):
+                _folder(model, f"runs: {name}.{key}")
+                _base(study, study.families[0], model, run)
 
 
 def _folder(model: str | None, key: str) -> None:
     """Refuse a folder that is not there; what may be a name on the hub is not looked up."""
     if model is not None and is_path(model) and not Path(model).is_dir():
         raise InputError(f"{key}: there is no folder {model}")
+
+
+def _base(study: Study, family: str, model: str | None, given: Checkpoint) -> None:
+    """Refuse an adapter's folder without the model under it; a base that may be a name on the hub is not looked up."""
+    described = Path(model or "") / "adapter_config.json"
+    if model is not None and described.is_file():
+        base = given.base or read_json(described).get("base_model_name_or_path")
+        if not base or is_path(base):
+            from sftrl.models.locate import locate  # torch takes seconds to import
+
+            locate(study.loading(family, model, given))
 
 
 def _trainings(study: Study) -> None:
