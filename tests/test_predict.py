@@ -388,6 +388,12 @@ def test_ceiling_says_when_there_is_nothing_to_go_by():
     assert "nothing here can be predicted" in same["note"]
 
 
+def test_ceiling_needs_three_runs():
+    rows = frame(post_rl=[0.1, 0.5, 0.9], post_rl_sd=0.01, n_seeds=3)
+    assert noise_ceiling(rows).iloc[0][["note", "run_sd"]].tolist() == ["", pytest.approx(0.4)]
+    assert noise_ceiling(rows[:2]).iloc[0]["note"] == "noise ceiling unknown: only 2 runs"
+
+
 def test_noise_of_seeds_and_of_draws_is_that_of_a_plain_loop():
     about = {"family": "f", "selection": "random", "examples": [10, 10, 20, 20, 20, 30], "epochs": 1}
     after = np.array([0.3, 0.5, 0.2, 0.3, 0.4, 0.9])

@@ -240,3 +240,11 @@ def test_decisions_that_cannot_be_made_are_refused(change, words):
     how = {"candidates": frame(**{"pass@64": [0.5, 0.6], "entropy": [0.1, 0.2]}), "predictors": ("pass@64",)} | change
     with pytest.raises(InputError, match=words):
         decide(how.pop("candidates"), how.pop("calibration", None), **how)
+
+
+def test_a_line_needs_four_calibration_runs():
+    known = frame(**{"pass@16": [0.1, 0.4, 0.5, 0.8], "post_rl": [0.2, 0.5, 0.4, 0.9]})
+    candidates = frame(**{"pass@16": [0.3, 0.6]})
+    assert overall(decide(candidates, known, predictors=("pass@16",)))["predicted"].notna().all()
+    with pytest.raises(InputError, match="pass@16 and post_rl: 3; at least 4 are needed"):
+        decide(candidates, known[:3], predictors=("pass@16",))
