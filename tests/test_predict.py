@@ -24,8 +24,8 @@ from sftrl.predict import (
     runs_table,
 )
 from sftrl.predict.comparison import expected_regret
-from sftrl.predict.features import singles
-from sftrl.predict.judge import halves, max_t_p, permutations
+from sftrl.predict.features import Sample, sample_of, singles
+from sftrl.predict.judge import halves, max_t_p, permutation_p, permutations
 from sftrl.predict.order import benchmarks_of
 from sftrl.predict.runs import core_results
 from sftrl.predict.uncertainty import fisher_z
@@ -386,6 +386,23 @@ def test_ceiling_says_when_there_is_nothing_to_go_by():
     same = noise_ceiling(frame(post_rl=np.full(6, 0.3) + 1e-3 * np.arange(6), post_rl_sd=0.1, n_seeds=2)).iloc[0]
     assert same["r2"] == 0
     assert "nothing here can be predicted" in same["note"]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_p_value_of_r2_has_two_sides(sign):
+    rng = np.random.default_rng(5)
+    x, groups = rng.normal(size=9), np.zeros(9, int)
+    y = sign * x + rng.normal(size=9)
+    orders = np.vstack([np.arange(9), permutations(groups, 400, np.random.default_rng(0))])
+    seen = np.array([abs(np.corrcoef(x, y[order])[0, 1]) for order in orders])
+    p = permutation_p(Sample(x[:, None], y, groups, None, []), 400, 0)["p_r2"]
+    assert p == np.mean(seen >= seen[0] - 1e-9) < 0.2
+
+
+def test_a_family_of_two_runs_takes_part_and_one_of_a_single_run_does_not():
+    rows = frame(**{"pass@1": [0.1, 0.2, 0.3, 0.4, 0.5], "post_rl": [0.2, 0.4, 0.3, 0.5, 0.6]})
+    sample = sample_of(rows.assign(family=["a", "a", "b", "b", "c"]), "pass@1", "post_rl")
+    assert (sample.groups.tolist(), len(sample.left_out)) == ([0, 0, 1, 1], 1)
 
 
 def test_ceiling_needs_three_runs():

@@ -248,3 +248,8 @@ def test_a_line_needs_four_calibration_runs():
     assert overall(decide(candidates, known, predictors=("pass@16",)))["predicted"].notna().all()
     with pytest.raises(InputError, match="pass@16 and post_rl: 3; at least 4 are needed"):
         decide(candidates, known[:3], predictors=("pass@16",))
+
+
+def test_a_run_that_alone_decides_a_slope_has_a_finite_density():
+    known, y = np.array([[0.0], [0.0], [0.0], [0.0], [1.0]]), np.array([0.1, 0.3, 0.2, 0.4, 0.9])
+    assert np.isfinite(left_out_density(known, y)).all()
