@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from races import AT, ROLLOUTS, Simulated, finished, simulate
 
-from sftrl.choose import cheapest, measuring, replay
+from sftrl.choose import by_predictor, cheapest, measuring, replay
 from sftrl.choose import finished as read
 from sftrl.choose.rehearsal import subset
 from sftrl.errors import InputError
 from sftrl.figures import redraw
 from sftrl.files import write_table
+from sftrl.tables import SAMPLED
 
 
 def tables(family: Simulated, name: str = "tiny", seeds: int = 1) -> dict[str, pd.DataFrame]:
@@ -107,6 +108,24 @@ class TestReplay:
         enough = cheapest(table, regret=table["regret"].max())
         assert enough["spent"].tolist() == table.groupby("family", sort=False)["spent"].min().tolist()
         assert cheapest(table, regret=-1.0).empty
+
+
+def test_choosing_by_a_metric_costs_what_measuring_it_did():
+    families = [finished(simulate("saturating", s, runs=12), 16, s) for s in (0, 3)]
+    families = [replace(one, family=f"f{i}") for i, one in enumerate(families)]
+    runs = pd.concat([
+        pd.DataFrame({"family": one.family, "run": one.runs, "pass@1": one.outcome, "pass@64": -one.outcome})
+        for one in families
+    ])  # fmt: skip
+    runs = runs.assign(**{SAMPLED: 5e3, "generalization_loss": 1.0, "entropy": 1.0})
+    table = by_predictor(families, runs, subsets=20).set_index(["family", "predictor"])
+    assert set(table.index.get_level_values("predictor")) == {"pass@1", "pass@64", "generalization_loss"}
+    for one in families:
+        assert table.loc[(one.family, "pass@1"), "regret"] == 0  # it is the outcome
+        assert table.loc[(one.family, "pass@64"), "regret"] > 0.01  # and this its opposite
+        spent = 5e3 / one.rl_tokens[:, -1].mean()
+        assert table.loc[(one.family, "pass@1"), "spent"] == pytest.approx(spent, rel=1e-6)
+        assert np.isnan(table.loc[(one.family, "generalization_loss"), "spent"])
 
 
 def test_the_figure_is_drawn_from_the_tables(tmp_path):

@@ -156,4 +156,6 @@ def test_a_finished_study_is_replayed_from_its_tables(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(made, pd.read_csv("figures/quick/choose.csv"), check_dtype=False)
     same = committed[committed["policy"].isin(["Pass@1", "top two"]) & (committed["budget"] == 0.1)]
     assert made["regret"].tolist() == pytest.approx(same["regret"].tolist())
-    assert {"measuring.csv", "frontier.png"} <= {path.name for path in Path("figures/quick").iterdir()}
+    assert {"measuring.csv", "by_predictor.csv", "frontier.png"} <= {
+        path.name for path in Path("figures/quick").iterdir()
+    }

@@ -12,6 +12,6 @@ The parts: `belief` (what a curve may become, given its probes), `contest` (the 
 
 from sftrl.choose.belief import learn, probed
 from sftrl.choose.contest import Choice, Job, Race
-from sftrl.choose.rehearsal import cheapest, finished, measuring, replay
+from sftrl.choose.rehearsal import by_predictor, cheapest, finished, measuring, replay
 
-__all__ = ["Choice", "Job", "Race", "cheapest", "finished", "learn", "measuring", "probed", "replay"]
+__all__ = ["Choice", "Job", "Race", "by_predictor", "cheapest", "finished", "learn", "measuring", "probed", "replay"]

@@ -18,7 +18,10 @@ import pandas as pd
 from sftrl.choose.belief import learn, probed
 from sftrl.choose.rivals import POLICIES, Finished, by_pass1, race
 from sftrl.errors import InputError
-from sftrl.tables import AVERAGE, BASE, POST_RL, need, problem_columns, rounded
+from sftrl.predict.comparison import tokens_of
+from sftrl.tables import AVERAGE, BASE, POST_RL, direction, headline, need, problem_columns, rounded
+
+REGRET = ("regret", "regret_low", "regret_high")
 
 
 def finished(
@@ -201,6 +204,38 @@ def measuring(
                 about = {"family": runs.family, "problems": count, "samples": each}
                 rows.append(about | _mean("regret", np.array(regret)) | {"spent": np.mean(spent)})
     return rounded(pd.DataFrame(rows))
+
+
+def by_predictor(
+    families: list[Finished],
+    runs: pd.DataFrame,
+    *,
+    candidates: int = 8,
+    samples: int = 4,
+    subsets: int = 100,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What does it cost to take the best by a metric from before RL? On the subsets of `replay`.
+
+    Args:
+        runs: a row a run: `family, run`, metrics, and the columns that hold what measuring them cost (`runs_table`).
+
+    Returns:
+        `family, predictor, regret, regret_low, regret_high, spent`, for the metrics of a first look of which one knows
+        beforehand which way is better: as `replay`'s; `spent` is NaN where nobody counted the tokens.
+    """
+    rows = []
+    for number, family in enumerate(families):
+        own = runs[runs["family"] == family.family].set_index("run")
+        rng = np.random.default_rng([seed, number])
+        drawn = [subset(family, candidates, samples, rng) for _ in range(subsets)]
+        of = [own.loc[[name.rpartition("/")[0] or name for name in one.runs]] for one in drawn]
+        for name in headline([c for c in own if direction(c) and own[c].notna().all()]):
+            best = [int((direction(name) * measured[name]).to_numpy().argmax()) for measured in of]
+            regret = np.array([_regret(one, i) for one, i in zip(drawn, best, strict=True)])
+            spent = tokens_of(own, name) / family.rl_tokens[:, -1].mean()
+            rows.append({"family": family.family, "predictor": name} | _mean("regret", regret) | {"spent": spent})
+    return rounded(pd.DataFrame(rows, columns=["family", "predictor", *REGRET, "spent"]))
 
 
 def cheapest(table: pd.DataFrame, regret: float) -> pd.DataFrame:

@@ -49,8 +49,8 @@ def redraw(folder: str | Path) -> list[str]:
     `results.csv` gives `bars` and `passk_curves`, with `predictors.csv` also `bars_loss`; `rl_curves.csv`,
     `sft_curves.csv` and `step_curves.csv` give their own; `judged.csv`, `regret.csv` and `ceiling.csv` (as `analyse`
     returns them) give `scatter`, `k_sweep`, `strength`, `regrets` and `summary`; `decision.csv` gives `decision`;
-    `pairs.csv`, with `sharpened.csv`, gives `ladders`; `choose.csv`, with `measuring.csv`, gives `frontier`;
-    `points.csv` (the paper's) gives its six figures, with `judged.csv` and `claims.csv` also what they show.
+    `pairs.csv`, with `sharpened.csv`, gives `ladders`; `choose.csv`, with `measuring.csv` and `by_predictor.csv`, gives
+    `frontier`; `points.csv` (the paper's) gives its six figures, with `judged.csv` and `claims.csv` what they show too.
     A table that is absent leaves its figures out.
     """
     folder = Path(folder)
@@ -68,7 +68,7 @@ def redraw(folder: str | Path) -> list[str]:
     if "pairs" in tables and tables["pairs"]["post_rl_change"].notna().any():
         figures["ladders"] = ladders(tables["pairs"], tables.get("sharpened"))
     if "choose" in tables:
-        figures["frontier"] = frontier(tables["choose"], tables.get("measuring"))
+        figures["frontier"] = frontier(tables["choose"], tables.get("measuring"), tables.get("by_predictor"))
     for name, draw in (("rl_curves", rl_curves), ("sft_curves", sft_curves), ("step_curves", step_curves)):
         if name in tables:
             figures[name] = draw(_described(tables[name], tables.get("results")))

@@ -3,22 +3,26 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sftrl.figures.style import BEST_RED, COLOURS, FAMILY_MARKERS, PALE, grid, styled
-from sftrl.tables import need
+from sftrl.figures.style import BEST_RED, COLOURS, FAMILY_MARKERS, PALE, grid, log_scale, styled
+from sftrl.tables import label, need
 
 
 @styled
-def frontier(table: pd.DataFrame, measured: pd.DataFrame | None = None) -> Figure:
-    """Draw regret against the share of tokens spent, a panel a family; the race in red.
+def frontier(
+    table: pd.DataFrame, measured: pd.DataFrame | None = None, predictors: pd.DataFrame | None = None
+) -> Figure:
+    """Draw regret against the share of tokens spent, a panel a family; the race in red, random choice as a line.
 
     Args:
         table: as `sftrl.choose.replay` returns it; a policy is a line over its budgets, with 95 % intervals.
         measured: as `sftrl.choose.measuring` returns it: Pass@1 with more and more samples of all problems.
+        predictors: as `sftrl.choose.by_predictor` returns it.
     """
     need(table, ["family", "policy", "budget", "regret", "regret_low", "regret_high", "spent"], "choose")
     families = list(dict.fromkeys(table["family"]))
-    figure, panels = grid(len(families), columns=2, width=4.2, height=3.2, sharey=True)
-    policies = [name for name in dict.fromkeys(table["policy"]) if measured is None or name != "Pass@1"]
+    figure, panels = grid(len(families), columns=3, width=3.4, height=3.2, sharey=True)
+    left_out = {"random"} | (set() if measured is None else {"Pass@1"})
+    policies = [name for name in dict.fromkeys(table["policy"]) if name not in left_out]
     for axes, family in zip(panels, families, strict=True):
         for number, name in enumerate(policies):
             rows = table[(table["family"] == family) & (table["policy"] == name)].sort_values("spent")
@@ -30,13 +34,23 @@ def frontier(table: pd.DataFrame, measured: pd.DataFrame | None = None) -> Figur
         if measured is not None:
             rows = measured[measured["family"] == family]
             rows = rows[rows["problems"] == rows["problems"].max()].sort_values("spent")
-            _line(axes, rows, f"Pass@1, {rows['samples'].min()} to {rows['samples'].max()} samples", {"color": PALE})
+            words = f"Pass@1 of the probe, {rows['samples'].min()} to {rows['samples'].max()} samples"
+            _line(axes, rows, words, {"color": PALE})
+        if predictors is not None:
+            rows = predictors[predictors["family"] == family]
+            for number, (name, row) in enumerate(rows.groupby("predictor", sort=False)):
+                look = {"color": "black", "mfc": "white", "ls": "none", "zorder": 5}
+                _line(axes, row, label(name), look | {"marker": FAMILY_MARKERS[number % len(FAMILY_MARKERS)]})
+        chance = table[(table["family"] == family) & (table["policy"] == "random")]["regret"]
+        if len(chance):
+            axes.axhline(100 * chance.iloc[0], color=PALE, ls="--", lw=1, label="random choice")
         axes.set_title(str(family))
-        axes.set_xlabel("tokens of probes and of runs not chosen, % of RL on all")
-        axes.set_ylim(bottom=-0.2)
+        axes.set_xlabel("tokens spent, % of RL on all")
+        log_scale(axes)
+    panels[0].set_ylim(bottom=-0.2)
     panels[0].set_ylabel("regret, points")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4 if len(families) > 1 else 3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if len(families) > 1 else 2)
     return figure
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from sftrl.choose import Job as Segment
-from sftrl.choose import Race, finished, measuring, replay
+from sftrl.choose import Race, by_predictor, finished, measuring, replay
 from sftrl.errors import InputError
 from sftrl.files import read_table, write_table
+from sftrl.predict import runs_table
 from sftrl.recipes import Grpo
 from sftrl.stages import curation, grpo, sft
 from sftrl.stages.job import Job, Work
@@ -183,9 +184,9 @@ def finish(race: Race, work: Work) -> str:
 
 
 def on_paper(study: Study, **how) -> dict[str, pd.DataFrame]:
-    """Replay races on the study's committed tables: `choose` (regret by policy and budget) and `measuring`.
+    """Replay races on a study's committed tables: `choose` (regret by policy and budget), `measuring`, `by_predictor`.
 
-    Both are written beside the tables, and the figure drawn from them. `how` holds further arguments of `replay`.
+    They are written beside the tables, and the figure drawn from them. `how` holds further arguments of `replay`.
 
     Raises:
         InputError: the tables are not there; fewer than two families have no one to learn from, and are replayed alone.
@@ -193,10 +194,13 @@ def on_paper(study: Study, **how) -> dict[str, pd.DataFrame]:
     from sftrl.figures import frontier, save
 
     recipe, folder = _recipe(study), Path(study.figures)
-    tables = [read_table(folder / f"{name}.csv") for name in ("rl_probes", "results", "rl_curves")]
-    families = finished(*tables, rollouts=recipe.prompts_per_step * recipe.group_size)
+    probes, results, curves, predictors = (
+        read_table(folder / f"{name}.csv") for name in ("rl_probes", "results", "rl_curves", "predictors")
+    )
+    families = finished(probes, results, curves, rollouts=recipe.prompts_per_step * recipe.group_size)
     made = {"choose": replay(families, **how), "measuring": measuring(families)}
+    made["by_predictor"] = by_predictor(families, runs_table(results, predictors))
     for name, table in made.items():
         write_table(table, folder / f"{name}.csv")
-    save(frontier(made["choose"], made["measuring"]), folder, "frontier")
+    save(frontier(*made.values()), folder, "frontier")
     return made
