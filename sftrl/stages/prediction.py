@@ -20,6 +20,7 @@ MEASURED = (
 )  # fmt: skip
 SMALL = 300_000  # bytes of a table that is kept with the code
 HEAD = 10_000  # of them, room for the line of names and for rows of unequal length
+DIGITS = 6  # significant ones, of the numbers of a table that would be larger
 NAMED = 5  # changed files named in a line
 PRINTED = 6  # decimals of a judgement as it is written: enough for any figure, and a small file
 
@@ -197,12 +198,9 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
 
 
 def _shorten(path: Path) -> None:
-    """Take digits off a table's numbers until it is small; where three are left and it is not, cut it into parts."""
+    """Take digits off a large table's numbers, and cut into parts what is still large."""
     if path.stat().st_size <= SMALL:
         return
-    table = pd.read_csv(path)
-    for digits in (6, 5, 4, 3):
-        write_table(table, path, digits)
-        if path.stat().st_size <= SMALL:
-            return
-    cut(path, -(-path.stat().st_size // (SMALL - HEAD)))
+    write_table(pd.read_csv(path), path, DIGITS)
+    if path.stat().st_size > SMALL:
+        cut(path, -(-path.stat().st_size // (SMALL - HEAD)))
