@@ -6,11 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
+
+from sftrl import stages
+from sftrl.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -208,6 +213,38 @@ def test_a_notebook_that_fails_after_its_result_stands_does_not_cost_the_result(
     result = snakemake(finished, str(folder.relative_to(finished) / "done"))
     assert result.returncode == 0, result.stderr[-3000:]
     assert weights.stat().st_mtime_ns == kept
+
+
+def test_a_job_of_two_processes_killed_in_training_goes_on_from_its_checkpoint(finished, monkeypatch):
+    """Everything is killed by SIGKILL, Snakemake among it; the same command then ends as if nothing had been."""
+    monkeypatch.chdir(finished)
+    params = Path("params/smoke.yaml")
+    kept = params.read_text()
+    changed = yaml.safe_load(kept)
+    changed["grpo"]["steps"], changed["compute"] = 60, {"processes": 2, "save_minutes": 0.01}
+    params.write_text(yaml.safe_dump(changed))
+    try:
+        folder = stages.grpo.job(Study.load(params), FAMILY, RUN, 0).folder
+        words = ["snakemake", str(folder / "done"), "--cores", "2", "--configfile", str(params)]
+        environment = os.environ | {"PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
+        running = psutil.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not any((folder / "trainer").glob("checkpoint-*/trainer_state.json")):
+            assert running.poll() is None
+            time.sleep(0.1)
+        for process in [*running.children(recursive=True), running]:
+            process.kill()
+        running.wait()
+        assert not (folder / "manifest.json").exists()
+        call(finished, *words[:1], *words[2:], "--unlock")
+        result = call(finished, *words)
+        assert result.returncode == 0, result.stderr[-3000:]
+        log = pd.read_csv(folder / "log.csv")
+        assert log["step"].tolist() == list(range(1, 61))
+        assert not (folder / "trainer").exists()
+        (text,) = [t for p in Path("runs/smoke/notebooks").rglob("*.log") if "/60" in (t := p.read_text())]
+        assert re.search(r"goes on from step [1-9]\d*/60", text)
+    finally:
+        params.write_text(kept)
 
 
 def test_fresh_makes_the_named_jobs_and_what_follows_again(finished, tmp_path):
