@@ -13,7 +13,7 @@ from sftrl.figures.style import LOSS_PINK, PALE, RL_BLUE, styled, wrapped
 from sftrl.tables import direction, headline, label
 
 MEASURES = {"r2": "r²", "spearman": "Spearman"}
-ROWS = 5  # pools that a page holds
+ROWS = 6  # pools that a page holds
 
 
 @styled
@@ -30,7 +30,7 @@ def k_sweep(judged: pd.DataFrame, ceiling: pd.DataFrame | None = None, *, pools:
         pools = [p for p in pd.unique(of_ks["pool"]) if not p.startswith("benchmark:")][:ROWS]
     if not len(pools):
         raise InputError("judged: no pool in which Pass@k could be judged")
-    figure = Figure(figsize=(6.4, 2.1 * len(pools) + 0.5), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.9 * len(pools) + 0.5), layout="constrained")
     axes = figure.subplots(len(pools), 2, squeeze=False)
     for pool, row in zip(pools, axes, strict=True):
         for measure, panel in zip(MEASURES, row, strict=True):
