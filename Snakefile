@@ -82,11 +82,15 @@ PAPERMILL = "python -P -c 'import sys; sys.modules[\"rfc3987_syntax\"] = None; f
 
 # papermill, with the executed notebook whole or named as failed, and one clear line for invalid input.
 # A scheduler's SIGTERM is for the training in the kernel, which saves and stops; papermill would take the kernel with it.
+# Jupyter chooses a kernel's ports before the kernel takes them: another process can be faster, and the kernel then dies
+# before it has run anything. That is tried once more.
 RUN = (
     "trap '' TERM; gpus=$(test {resources.gpu} = 0 || echo python -m sftrl.plan.gpus {resources.gpu}); "
     "export OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; out={log.notebook}; part=${{out%.ipynb}}.part.ipynb; "
-    "$gpus {PAPERMILL} ${{SFTRL_KERNEL:+-k $SFTRL_KERNEL}} notebooks/{params.notebook}.ipynb $part -f {PARAMS} {params.words} --log-output --no-progress-bar "
-    "> {log.text} 2>&1 && mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
+    "notebook() {{ $gpus {PAPERMILL} ${{SFTRL_KERNEL:+-k $SFTRL_KERNEL}} notebooks/{params.notebook}.ipynb $part "
+    "-f {PARAMS} {params.words} --log-output --no-progress-bar > {log.text} 2>&1; }}; "
+    "{{ notebook || {{ grep -q 'Kernel died before replying to kernel_info' {log.text} && notebook; }}; }} "
+    "&& mv $part $out && rm -f ${{out%.ipynb}}.failed.ipynb && touch {output} || "
     "{{ grep -h '^InputError' {log.text} || tail -n 30 {log.text}; test ! -f $part || mv $part ${{out%.ipynb}}.failed.ipynb; exit 1; }} >&2"
 )
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from sftrl import stages
+from sftrl.generations import Store
 from sftrl.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,14 +25,16 @@ FAMILY = "llama-smoke"
 SPEED = ["tokens_per_second", "gpu_gigabytes"]  # what no seed decides
 
 
-def call(folder: Path, *words: str, timeout: float = 600) -> subprocess.CompletedProcess:
+def call(folder: Path, *words: str, timeout: float = 600, **given: str) -> subprocess.CompletedProcess:
     paths = os.pathsep.join([str(BIN), os.environ["PATH"]])
-    environment = os.environ | {"PATH": paths, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / ".ipython")}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+    environment = {"PATH": paths, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / ".ipython")} | given
+    return subprocess.run(
+        words, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=timeout
+    )
 
 
-def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return call(folder, "snakemake", *words, "--cores", "2", "--configfile", "params/smoke.yaml", timeout=1200)
+def snakemake(folder: Path, *words: str, **given: str) -> subprocess.CompletedProcess:
+    return call(folder, "snakemake", *words, "--cores", "2", "--configfile", "params/smoke.yaml", timeout=1200, **given)
 
 
 def project(folder: Path) -> Path:
@@ -215,18 +218,44 @@ def test_a_notebook_that_fails_after_its_result_stands_does_not_cost_the_result(
     assert weights.stat().st_mtime_ns == kept
 
 
+def test_a_kernel_that_dies_as_it_starts_is_started_once_more(finished, tmp_path):
+    """As where another process takes a port that Jupyter chose for it."""
+    folder = made(finished, f"{FAMILY}/sft/{OTHER}")
+    (folder / "done").unlink()
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\n"
+        "marks = pathlib.Path(__file__).with_name('kernels')\n"
+        "if 'serve' in sys.orig_argv:\n"  # no warm kernels: every kernel is a process of its own
+        "    os._exit(1)\n"
+        "if 'ipykernel_launcher' in sys.orig_argv:\n"
+        "    with marks.open('a') as file:\n"
+        "        file.write('started\\n')\n"
+        "    if marks.read_text().count('started') == 1:\n"
+        "        os._exit(1)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = snakemake(finished, str(folder.relative_to(finished) / "done"), PYTHONPATH=paths)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "kernels").read_text().count("started") == 2
+
+
+def changed(folder: Path, name: str, **sections) -> Study:
+    """Write the params of `smoke` with other values in some sections, as a file of its own; return that study."""
+    values = yaml.safe_load((folder / "params" / "smoke.yaml").read_text())
+    for section, given in sections.items():
+        values[section] = values.get(section, {}) | given
+    (folder / "params" / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return Study.load(folder / "params" / f"{name}.yaml")
+
+
 def test_a_job_of_two_processes_killed_in_training_goes_on_from_its_checkpoint(finished, monkeypatch):
     """Everything is killed by SIGKILL, Snakemake among it; the same command then ends as if nothing had been."""
     monkeypatch.chdir(finished)
-    params = Path("params/smoke.yaml")
-    kept = params.read_text()
-    changed = yaml.safe_load(kept)
-    changed["grpo"]["steps"], changed["compute"] = 60, {"processes": 2, "save_minutes": 0.01}
-    params.write_text(yaml.safe_dump(changed))
+    study = changed(finished, "two", grpo={"steps": 60}, compute={"processes": 2, "save_minutes": 0.01})
+    folder = stages.grpo.job(study, FAMILY, RUN, 0).folder
+    words = ["snakemake", str(folder / "done"), "--cores", "2", "--configfile", "params/two.yaml"]
+    environment = os.environ | {"PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
     try:
-        folder = stages.grpo.job(Study.load(params), FAMILY, RUN, 0).folder
-        words = ["snakemake", str(folder / "done"), "--cores", "2", "--configfile", str(params)]
-        environment = os.environ | {"PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
         running = psutil.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not any((folder / "trainer").glob("checkpoint-*/trainer_state.json")):
             assert running.poll() is None
@@ -244,7 +273,44 @@ def test_a_job_of_two_processes_killed_in_training_goes_on_from_its_checkpoint(f
         (text,) = [t for p in Path("runs/smoke/notebooks").rglob("*.log") if "/60" in (t := p.read_text())]
         assert re.search(r"goes on from step [1-9]\d*/60", text)
     finally:
-        params.write_text(kept)
+        shutil.rmtree(folder, ignore_errors=True)  # other tests count the jobs of this study
+
+
+@pytest.mark.skipif("SFTRL_KILLS" not in os.environ, reason="minutes of starts; SFTRL_KILLS=1 runs it")
+def test_the_whole_graph_runs_with_two_processes_a_training(tmp_path):
+    folder = project(tmp_path)
+    changed(folder, "smoke", compute={"processes": 2})
+    result = snakemake(folder)
+    assert result.returncode == 0, result.stderr[-3000:]
+    results = pd.read_csv(folder / "figures" / "smoke" / "results.csv")
+    assert set(results["run"]) == {"base", RUN, OTHER}
+    assert set(results["phase"]) == {"post_sft", "post_rl"}
+    for log in [*folder.glob("runs/smoke/*/sft/*/*/log.csv"), *folder.glob("runs/smoke/*/grpo/*/*/log.csv")]:
+        assert pd.read_csv(log)["step"].is_monotonic_increasing
+    assert not list(folder.glob("runs/smoke/**/trainer"))
+
+
+@pytest.mark.vllm
+def test_vllm_draws_in_a_job_of_the_graph(finished, monkeypatch):
+    pytest.importorskip("vllm")
+    monkeypatch.chdir(finished)
+    study = changed(finished, "engine", evaluation={"engine": "vllm"})
+    folder = stages.evaluation.job(study, FAMILY, "post_sft", RUN, None).folder
+    words = ["snakemake", str(folder / "done"), "--cores", "2", "--configfile"]
+    try:
+        result = call(finished, *words, "params/engine.yaml", VLLM_CPU_KVCACHE_SPACE="1")
+        assert result.returncode == 0, result.stderr[-3000:]
+        counts = pd.read_csv(folder / "counts.csv")
+        assert (counts["n"] == 4).all()
+        store = stages.evaluation.store(study, FAMILY, "post_sft", RUN, None)
+        draws = Store(store).read()
+        assert len(draws) == 4 * len(counts)
+        assert draws.groupby("problem_id")["response"].nunique().max() > 1
+        assert [p for p in psutil.process_iter() if "EngineCore" in p.name()] == []
+        spread = changed(finished, "spread", evaluation={"engine": "vllm", "tensor_parallel_size": 2})
+        assert stages.evaluation.store(spread, FAMILY, "post_sft", RUN, None) == store  # no sample is drawn again
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_fresh_makes_the_named_jobs_and_what_follows_again(finished, tmp_path):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TERABYTE = 1e12
 
 # Wall seconds in the manifests of the runs behind figures/quick and figures/cpu, side by side on two cores: a family,
-# and by stage its finished jobs and their sum. Of `cpu` the first family; the others came later.
+# and by stage its finished jobs and their sum. Of `cpu` the first family and the first round, with fewer RL seeds.
 MEASURED = {
     "quick": ("qwen3-tiny", {"sft": (8, 204), "grpo": (11, 503), "post_sft": (9, 157), "post_rl": (11, 68)}),
     "cpu": (
@@ -73,8 +73,8 @@ def test_what_was_measured_was_planned(name, fresh):
     family, stages = MEASURED[name]
     for stage, (jobs, seconds) in stages.items():
         mine = [row.cost.seconds for row in rows if row.stage == stage and row.name.startswith(f"{family}/")]
-        assert len(mine) == jobs
-        assert seconds / 1.5 < sum(mine) < seconds * 1.5
+        assert len(mine) >= jobs
+        assert seconds / 1.5 < sum(mine) / len(mine) * jobs < seconds * 1.5
 
 
 def test_the_papers_grid_is_1_4_terabytes_of_weights():

@@ -37,8 +37,8 @@ def start(kind: str, model: str, folder: Path, compute: Compute | None = None, *
     """Train with the settings above, 45 examples for 3 epochs (18 steps) or 5 problems (2 steps an epoch)."""
     base = Checkpoint(model=model)
     if kind == "sft":
-        recipe = Sft(**SFT | changes)
-        return train.sft(base, examples(45), recipe, epochs=3, folder=folder, seed=3, compute=compute)
+        recipe, aside = Sft(**SFT | changes), examples(5) if "held_out_steps" in changes else None
+        return train.sft(base, examples(45), recipe, epochs=3, folder=folder, seed=3, compute=compute, held_out=aside)
     options = {"compute": compute, "until": changes.pop("until", None)}
     if "probes" in changes:
         options["probes"] = problems(changes["probes"]["problems"], benchmark="sums", id=["a", "b", "c"])

@@ -118,7 +118,8 @@ def _check_room(trainer: Resumable, place: Path) -> None:
     """
     sizes = [(p.numel(), p.element_size(), p.requires_grad) for p in trainer.model.parameters()]
     model = sum(count * size for count, size, _ in sizes)
-    checkpoint = sum(count * 3 * size for count, size, trained in sizes if trained)  # weights and Adam's two moments
+    copies = 4 if trainer.is_fsdp_enabled else 3  # weights (with FSDP in two formats) and Adam's two moments
+    checkpoint = sum(count * copies * size for count, size, trained in sizes if trained)
     needed, free = model + (1 if checkpoints(place) else 2) * checkpoint, shutil.disk_usage(place).free
     if free < needed:
         raise InputError(f"{place}: {free / 1e9:.1f} GB are free, and training needs {needed / 1e9:.1f} GB to save")

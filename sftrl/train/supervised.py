@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate.utils import gather_object
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import SFTTrainer
@@ -44,16 +45,26 @@ class FilledSampler(Sampler):
 
 
 class HeldOutLoss(TrainerCallback):
-    """Logs the loss on held-out examples every `every` steps and at the last: `held_out_loss`, nats per token."""
+    """Logs the loss on held-out examples every `every` steps and at the last: `held_out_loss`, nats per token.
+
+    Each process reads its share: none waits for another beyond `ddp_timeout`, where there are many examples.
+    """
 
     def __init__(self, trainer: SftTrainer, examples: pd.DataFrame, every: int):
         self.trainer, self.examples, self.every, self.loss = trainer, examples, every, None
 
     def on_step_end(self, args, state, control, **kwargs):
         due = state.global_step % self.every == 0 or state.global_step == state.max_steps
-        if due and state.is_world_process_zero:
+        if not due:
+            return
+        accelerator = self.trainer.accelerator
+        share, sums = self.examples.iloc[accelerator.process_index :: accelerator.num_processes], []
+        if len(share):
             with evaluating(self.trainer) as model:
-                self.loss = response_loss(model, self.trainer.processing_class, self.examples).per_token
+                read = response_loss(model, self.trainer.processing_class, share)
+            sums = [(read.nll_sum, read.n_tokens)]
+        nats, tokens = map(sum, zip(*gather_object(sums), strict=True))
+        self.loss = nats / tokens
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.loss is not None and "loss" in logs:

@@ -67,8 +67,8 @@ def save(trainer: Resumable, folder: Path) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.lora:
         model, weights = model.get_base_model(), lora.merge(weights, trainer.lora)
-    cast = {}  # by storage, so that tied weights stay tied
-    weights = {name: cast.setdefault(weight.data_ptr(), weight.to(trainer.stored)) for name, weight in weights.items()}
+    tied = model.all_tied_weights_keys  # written once; gathered from shards, they no longer share their storage
+    weights = {name: weight.to(trainer.stored) for name, weight in weights.items() if name not in tied}
     with whole_folder(folder / "model") as temporary:
         try:
             model.save_pretrained(temporary, state_dict=weights)
