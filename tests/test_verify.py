@@ -3,8 +3,6 @@
 import json
 import math
 import multiprocessing
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,12 +16,12 @@ import pytest
 from sftrl.errors import InputError
 from sftrl.files import hash_value
 from sftrl.stages.manifest import module_code
-from sftrl.verify import VERIFIER_VERSION, extract_answer, forget, pool, verify, verify_many
+from sftrl.verify import VERIFIER_VERSION, extract_answer, forget, verify, verify_many
 
 TABLE = Path(__file__).parent / "data" / "verify_cases.jsonl"
 CASES = [json.loads(line) for line in TABLE.read_text().splitlines()]
-# A pair that only math-verify can decide, and its opposite: the exact layer does not know integrals.
-INTEGRAL = r"\boxed{\int_0^1 2x\,dx}"
+# It takes a thousand digits to tell these two apart.
+NEAR = r"\boxed{(2+\sqrt3)^{400}}", r"(2+\sqrt3)^{400}+(2-\sqrt3)^{400}"
 
 
 def test_table_is_large_and_balanced():
@@ -44,7 +42,6 @@ def test_labelled_table(phenomenon):
             answer_type=case.get("answer_type"),
             choices=case.get("choices"),
             tolerance=case.get("tolerance"),
-            timeout=20.0,
         )
         for case in cases
     ]
@@ -78,14 +75,18 @@ def test_labelled_table(phenomenon):
         (r"\boxed{4}", ["4"], None, "unparseable_gold"),
         (None, "4", None, "unparseable_response"),  # a missing response
         (r"\boxed{9^{9^{9^{9}}}}", "4", None, "timed_out"),  # nobody can compute it
+        (r"\boxed{x}", r"\sqrt{x^2}", None, "timed_out"),  # equal for positive x only
         # unread on purpose: see docs/verification.md
+        (r"\boxed{\int_0^1 2x\,dx}", "1", None, "unparseable_response"),
+        (r"\boxed{1}", r"\int_0^1 2x\,dx", None, "unparseable_gold"),
+        (r"\boxed{\int_0^1 2x\, dx}", r"\int_0^1 2x\,dx", None, "correct"),  # written as the gold is
         (r"\boxed{]0, 1[}", "(0, 1)", None, "unparseable_response"),
         (r"\boxed{3 \pmod 7}", "3", None, "unparseable_response"),
         (r"\boxed{3,14}", "3.14", None, "incorrect"),  # a list
     ],
 )
 def test_status(response, gold, kind, status):
-    verdict = verify_many([response], [gold], answer_types=kind, timeout=20.0)[0]
+    verdict = verify_many([response], [gold], answer_types=kind)[0]
     assert verdict.status == status
     assert verdict.correct == bool(verdict) == (status == "correct")
 
@@ -102,12 +103,6 @@ def test_unreadable_gold_is_an_error_that_names_it():
         {"answer_types": ["integer", None]},
         {"choices": [None, None]},
         {"answer_types": "integre"},  # a misspelt type must not quietly mean "infer"
-        {"timeout": 0.0},
-        {"timeout": math.inf},  # it would hang
-        {"timeout": math.nan},
-        {"timeout": "5"},
-        {"timeout": 1e9},  # more than any wait
-        {"workers": "2"},
         {"tolerance": -0.1},
         {"tolerance": [-0.1]},
         {"tolerance": math.inf},
@@ -153,7 +148,6 @@ def test_options_and_golds_of_other_types():
     assert verify(r"\boxed{4}", "B", answer_type="choice", choices=[3, 4])
     assert verify(r"\boxed{4.5}", Decimal("4.50"))
     assert verify_many(["1"], [True])[0].status == "unparseable_gold"
-    assert verify(INTEGRAL, "1", timeout=np.float32(20))
 
 
 def test_choice_beyond_the_options_is_an_unparseable_gold():
@@ -161,54 +155,29 @@ def test_choice_beyond_the_options_is_an_unparseable_gold():
     assert [verdict.status for verdict in verdicts] == ["unparseable_gold", "incorrect"]
 
 
-def test_order_and_layers_of_a_mixed_batch():
-    responses = [r"\boxed{1}", INTEGRAL, r"\boxed{9^{9^{9^9}}}", "nothing here", r"\boxed{2}", INTEGRAL]
-    golds = ["1", "1", "7", "1", "1", "2"]
-    verdicts = verify_many(responses, golds, workers=2, timeout=20.0)
+def test_order_of_a_mixed_batch():
+    responses = [r"\boxed{1}", NEAR[0], r"\boxed{9^{9^{9^9}}}", "nothing here", r"\boxed{2}", r"\boxed{\sum_{k=1}^3 k}"]
+    verdicts = verify_many(responses, ["1", NEAR[1], "7", "1", "1", "6"])
     assert [verdict.status for verdict in verdicts] == [
         "correct",
-        "correct",
+        "incorrect",
         "timed_out",
         "unparseable_response",
         "incorrect",
-        "incorrect",
+        "unparseable_response",
     ]
-    assert [verdict.layer for verdict in verdicts] == [
-        "exact",
-        "math-verify",
-        "exact",
-        "extract",
-        "exact",
-        "math-verify",
-    ]
-    assert verdicts[1].answer == r"\int_0^1 2x\,dx"
-
-
-def test_a_doubtful_pair_is_asked_once(monkeypatch):
-    forget()
-    asked = []
-    monkeypatch.setattr(pool, "decide", lambda pairs, workers, timeout: asked.extend(pairs) or ["correct"] * len(pairs))
-    for _ in range(2):
-        verify_many([INTEGRAL] * 50, ["1"] * 50)
-    assert len(asked) == 1
-    forget()  # the faked word must not outlive this test
-
-
-def test_integers_need_no_worker(monkeypatch):
-    def none_needed(pairs, workers, timeout):
-        assert not pairs
-        return []
-
-    monkeypatch.setattr(pool, "decide", none_needed)
-    verdicts = verify_many([rf"so \boxed{{{i}}}" for i in range(200)], ["7"] * 200, answer_types="integer")
-    assert [verdict.correct for verdict in verdicts] == [i == 7 for i in range(200)]
+    assert [verdict.answer for verdict in verdicts[2:4]] == ["9^{9^{9^9}}", None]
 
 
 def test_threads():
+    """Each thread computes with its own precision."""
     found = {}
 
     def judge(k):
-        found[k] = verify_many([INTEGRAL, rf"\boxed{{\int_0^{k} 1\,dx}}", r"\boxed{\sqrt{8}}"], ["1", "3", r"2\sqrt2"])
+        forget()
+        found[k] = verify_many(
+            [NEAR[0], rf"\boxed{{(1+\sqrt2)^{{{k}}}}}", r"\boxed{\sqrt{8}}"], [NEAR[1], "1", r"2\sqrt2"]
+        )
 
     threads = [threading.Thread(target=judge, args=(k,)) for k in range(8)]
     for thread in threads:
@@ -216,18 +185,17 @@ def test_threads():
     for thread in threads:
         thread.join(120)
     assert {k: [v.correct for v in verdicts] for k, verdicts in found.items()} == {
-        k: [True, k == 3, True] for k in range(8)
+        k: [False, k == 0, True] for k in range(8)
     }
 
 
 def _judge_in_child(connection):
-    connection.send([v.status for v in verify_many([INTEGRAL, r"\boxed{1}"], ["2", "1"], timeout=20.0)])
+    connection.send([v.status for v in verify_many([NEAR[0], r"\boxed{1}"], [NEAR[1], "1"])])
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes(method):
-    assert verify(INTEGRAL, "1")  # the parent's worker is up, and must not be the child's too
-    forget()
+    assert not verify(*NEAR)
     context = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
     child = context.Process(target=_judge_in_child, args=(theirs,))
@@ -236,34 +204,15 @@ def test_processes(method):
     assert ours.recv() == ["incorrect", "correct"]
     child.join(30)
     assert child.exitcode == 0
-    forget()
-    assert verify(INTEGRAL, "1")
 
 
-def test_a_worker_that_died_is_replaced():
-    assert pool.decide([("1", r"\int_0^1 2x dx")], 1, 20.0) == ["correct"]
-    os.kill(pool._workers[0].process.pid, signal.SIGKILL)
-    pool._workers[0].process.wait()
-    assert pool.decide([("1", r"\int_0^1 2x dx"), ("2", r"\int_0^2 x dx")], 1, 20.0) == ["correct", "correct"]
-
-
-def test_import_is_light_and_the_worker_is_late():
+def test_import_is_light():
     code = (
-        "import sys; from sftrl.verify import pool, verify_many; assert verify_many([r'\\boxed{1}'], ['1'])[0].correct;"
+        "import sys; from sftrl.verify import verify_many; assert verify_many([r'\\boxed{1}'], ['1'])[0].correct;"
         "heavy = {'torch', 'sympy', 'math_verify', 'mpmath', 'transformers'} & set(sys.modules);"
-        "assert not heavy, heavy; assert not pool._workers"
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_no_worker_outlives_its_parent():
-    code = (
-        "from sftrl.verify import verify, pool; assert verify(r'\\boxed{\\int_0^1 2x dx}', '1', timeout=30.0);"
-        "print(pool._workers[0].process.pid)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(done.stdout), 0)
 
 
 def test_version_is_a_short_string():
@@ -330,4 +279,4 @@ def test_the_version_is_that_of_this_code():
         path.name: module_code(path)
         for path in sorted((Path(__file__).parent.parent / "sftrl" / "verify").glob("*.py"))
     }
-    assert (VERIFIER_VERSION, hash_value(code)) == ("sftrl-4", "13a9c02ba5a00f08")
+    assert (VERIFIER_VERSION, hash_value(code)) == ("sftrl-5", "66cc5190b5a367f9")

@@ -120,19 +120,26 @@ def test_closed_forms_as_sympy_rewrites_them(expression):
 @pytest.mark.parametrize(
     ("gold", "answer", "status"),
     [
-        (r"\sqrt{x^2}", "x", None),  # equal for positive x only
-        (r"\ln(x^2)", r"2\ln x", None),
-        (r"\int_0^1 2x\,dx", "1", None),  # math-verify computes it
-        (r"1", r"\sum_{k=1}^{3} k", None),
-        (r"1", r"\int 2x\,dx", "unparseable_response"),  # nothing to compute
-        (r"1", r"\sum_{k=1}^{3} k \ge 1", "unparseable_response"),
+        (r"\sqrt{x^2}", "x", "timed_out"),  # equal for positive x only
+        (r"\ln(x^2)", r"2\ln x", "timed_out"),
+        (r"1, \sqrt{x^2}", "1, x", "timed_out"),
+        (r"1, \sqrt{x^2}", "2, x", "incorrect"),  # whatever the second items are
+        (r"\int_0^1 2x\,dx", "1", "unparseable_gold"),
+        (r"\int_0^1 2x\,dx", r"$\int_0^1 2x \,dx$", "correct"),
+        (r"6", r"\sum_{k=1}^{3} k", "unparseable_response"),
+        (r"0", r"\lim_{n\to\infty} 1/n", "unparseable_response"),
         (r"2\frac{7}{3}", "13/3", "unparseable_gold"),  # an improper mixed number, or a product
         ("12 34", "1234", "unparseable_gold"),
         ("0", "u(t,x)", "incorrect"),
     ],
 )
-def test_what_is_left_to_the_next_layer(gold, answer, status):
+def test_what_is_not_read_or_not_decided_is_never_correct_unless_written_as_the_gold(gold, answer, status):
     assert compare(gold, answer) == status
+
+
+def test_a_variable_under_a_factorial_is_an_integer_if_the_gold_says_so():
+    assert compare(r"\frac{(a+b)!}{a!b!}", r"\binom{a+b}{a}") == "correct"
+    assert compare(r"\sin(\pi x)", r"0\binom{x}{0}") != "correct"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +162,10 @@ def test_what_is_left_to_the_next_layer(gold, answer, status):
         (r"\cosh(300)", r"\frac{e^{300}}{2}"),
         (r"\sin(10^{-100})", "10^{-100}"),
         (r"\arctan(10^{120})", r"\frac{\pi}{2}"),
+        (r"\lfloor p/7\rfloor", r"\lfloor p/9\rfloor"),  # both are 0 at first
+        (r"\lfloor n/500\rfloor", r"\lfloor n/600\rfloor"),
+        (r"\binom{n}{2}", r"\binom{n}{2}+\lfloor n/1000\rfloor"),
+        (r"n+\lfloor n/2\rfloor", r"n+\lfloor n/3\rfloor"),
     ],
 )
 def test_near_misses(first, second):
@@ -167,7 +178,7 @@ def test_near_misses(first, second):
 def test_no_text_raises(gold, response):
     answer = extract_answer(response)
     assert answer is None or (0 < len(answer) <= MAX_LENGTH)
-    statuses = {"correct", "incorrect", "unparseable_response", "unparseable_gold", "timed_out", None}
+    statuses = {"correct", "incorrect", "unparseable_response", "unparseable_gold", "timed_out"}
     for kind in (
         None,
         "integer",
@@ -196,7 +207,7 @@ def test_what_is_read_equals_itself(text):
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(soup, soup), min_size=1, max_size=5))
 def test_no_batch_raises(pairs):
-    verdicts = verify_many([rf"\boxed{{{a}}}" for a, _ in pairs], [g for _, g in pairs], timeout=0.3)
+    verdicts = verify_many([rf"\boxed{{{a}}}" for a, _ in pairs], [g for _, g in pairs])
     assert len(verdicts) == len(pairs)
 
 

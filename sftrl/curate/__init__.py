@@ -45,7 +45,6 @@ def clean(
     max_tokens: int | None = None,
     final_answer: bool = True,
     verified: bool = False,
-    workers: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drop useless or harmful SFT examples.
 
@@ -60,7 +59,6 @@ def clean(
         final_answer: whether a response must have one that `sftrl.verify.extract_answer` finds.
         verified: whether a response's final answer must equal the row's `answer`, by `sftrl.verify`. Of no worth where
             that answer was read from the response itself. Rows without an `answer` cannot be verified and are dropped.
-        workers: processes that verify the hard cases.
 
     Returns:
         The rows kept, and a table `step, reason, dropped` of counts, one row a reason.
@@ -91,7 +89,7 @@ def clean(
             raise InputError("verified: no example has a gold answer; leave `verified` out, or map `answer`")
         drop(examples["answer"].isna(), "no gold answer to verify against")
         left = reason == ""
-        verdicts = verify_many(list(response[left]), list(examples.loc[left, "answer"]), workers=workers)
+        verdicts = verify_many(list(response[left]), list(examples.loc[left, "answer"]))
         wrong = pd.Series([not verdict.correct for verdict in verdicts], examples.index[left], dtype=bool)
         drop(wrong.reindex(examples.index, fill_value=False), "final answer is not the gold answer")
     if count_tokens is not None:
@@ -107,14 +105,13 @@ def _report(step: str, reason: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"step": step, "reason": counts.index, "dropped": counts.to_numpy()})
 
 
-def drop_unreadable(problems: pd.DataFrame, *, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+def drop_unreadable(problems: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drop the problems whose gold answer `sftrl.verify` cannot parse: no response to them could be rewarded.
 
     For RL sets of tens of thousands, where one such row should not end a job. A benchmark is scored as published.
 
     Args:
         problems: rows of `check_problems`.
-        workers: processes that read the hard cases.
 
     Returns:
         The rows kept, and a table `step, reason, dropped`.
@@ -128,7 +125,7 @@ def drop_unreadable(problems: pd.DataFrame, *, workers: int = 1) -> tuple[pd.Dat
     }
     verdicts = verify_many(
         [f"\\boxed{{{answer}}}" for answer in problems["answer"]], list(problems["answer"]),
-        answer_types=golds["answer_type"], choices=golds["choices"], tolerance=golds["tolerance"], workers=workers,
+        answer_types=golds["answer_type"], choices=golds["choices"], tolerance=golds["tolerance"],
     )  # fmt: skip
     unreadable = np.array([verdict.status == "unparseable_gold" for verdict in verdicts], dtype=bool)
     reason = pd.Series(np.where(unreadable, "gold answer cannot be read", ""), problems.index, dtype=object)

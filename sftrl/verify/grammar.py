@@ -11,7 +11,7 @@ It is strict on purpose: a reading that might be wrong is `Unreadable`. The leve
 
 from fractions import Fraction
 
-from sftrl.verify.tokens import ACCENTS, DOLLAR, PREFIXES, WORD_NUMBERS, Unreadable, tokenize
+from sftrl.verify.tokens import ACCENTS, PREFIXES, WORD_NUMBERS, Cursor, Unreadable
 from sftrl.verify.trees import INFINITY, NEGATIVE, over, plus, times
 from sftrl.verify.units import CURRENCIES, DEGREE, MULTIPLES, PERCENT, read_unit
 
@@ -24,53 +24,18 @@ _MARKS = {"%": PERCENT, "°": DEGREE, **CURRENCIES}
 _CLOSING = (")", "]", r"\}")
 
 
-class Parser:
+class Parser(Cursor):
     """Recursive descent, one method a level of the grammar above, and a method for each larger atom.
 
     With `commas`, `1,234` is a list; if `tight`, `a/bc` is `a/(bc)`.
     """
 
     def __init__(self, text: str, commas: bool, tight: bool) -> None:
-        delimiters = len(DOLLAR.findall(text))
-        self.tokens = tokenize(DOLLAR.sub(" ", text) if delimiters % 2 == 0 else text, commas)  # an odd one is a price
-        self.tokens += [(None, None)] * 4  # the end, however far one looks ahead or back
-        self.at = 0
+        super().__init__(text, commas)
         self.depth = 0
         self.breaks = 0  # semicolons in the list last read
         self.bars = 0  # open |
         self.tight = tight
-
-    # -- looking ahead
-
-    def kind(self, ahead: int = 0) -> str | None:
-        return self.tokens[self.at + ahead][0]
-
-    def value(self, ahead: int = 0) -> object:
-        return self.tokens[self.at + ahead][1]
-
-    def is_op(self, *signs: str) -> bool:
-        return self.kind() == "op" and self.value() in signs
-
-    def is_word(self, *words: str) -> bool:
-        return self.kind() == "word" and (not words or self.value() in words)
-
-    def follows(self, *signs: object) -> bool:
-        """Take these values if they come next, all of them."""
-        if self.value() != signs[0] or any(self.value(i) != sign for i, sign in enumerate(signs)):
-            return False
-        self.at += len(signs)
-        return True
-
-    def next(self) -> object:
-        if self.kind() is None:
-            raise Unreadable("cut off")
-        self.at += 1
-        return self.value(-1)
-
-    def take(self, sign: str) -> None:
-        if not self.is_op(sign):
-            raise Unreadable(f"{sign!r} expected")
-        self.at += 1
 
     def nested(self, read) -> tuple:
         """What `read` finds one bracket deeper."""
@@ -281,19 +246,7 @@ class Parser:
         """The words after a value: a multiple (`5 million`), then its unit, to the end of the item."""
         while self.is_word(*MULTIPLES):
             value = times(value, ("num", Fraction(MULTIPLES[self.next()])))
-        words = ""
-        while self.kind() is not None and not self.is_word("and", "or"):
-            if self.is_word():
-                words += f" {self.next()}"
-            elif words and self.follows("^"):
-                braced, sign = self.follows("{"), "-" if self.follows("-") else ""
-                words += f"^{sign}{self.next()}"
-                if braced:
-                    self.take("}")
-            elif words and (self.follows(".") or (self.is_op("/", "*", "-") and self.kind(1) == "word")):
-                words += "" if self.value(-1) == "." else self.next()
-            else:
-                break
+        words = self.words()
         if self.kind() is not None and not (self.is_op(",", ";", ")", "]", "}", r"\}", *RELATIONS) or self.is_word()):
             raise Unreadable("a value after a unit")
         if not words:
@@ -376,14 +329,6 @@ class Parser:
         if not rows or len({len(row) for row in rows}) != 1:
             raise Unreadable("ragged matrix")
         return ("fn", "det", (("matrix", tuple(rows)),)) if name == "vmatrix" else ("matrix", tuple(rows))
-
-    def braced(self) -> str:
-        """A name in braces, without those inside of it."""
-        self.take("{")
-        name = ""
-        while not self.follows("}"):
-            name += self.braced() if self.is_op("{") else str(self.next())
-        return name
 
     def subscript(self, value: tuple) -> tuple:
         """The label of a name, or the base of a numeral."""

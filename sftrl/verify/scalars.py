@@ -8,15 +8,19 @@ two precisions. They are equal if they agree to 90 digits more than three times 
 `MAX_DIGITS`, nothing is decided.
 """
 
+import contextlib
 import zlib
+from collections.abc import Iterable
 from fractions import Fraction
 
-from sftrl.verify.trees import CONSTANTS, kinds, symbols
-from sftrl.verify.values import DIGITS, NoValue, TooLarge, bounded, exact, measured, numeric
+from sftrl.verify.trees import CONSTANTS, kinds, symbols, times
+from sftrl.verify.units import read_unit, split_unit, unit_factors
+from sftrl.verify.values import DIGITS, NoValue, TooLarge, bounded, exact, measured, numeric, power
 
-MAX_DIGITS = 4_000
+MAX_DIGITS = 2_000, 1_000  # of constants, and at sample points, of which there are nine
 CLOSE = 1e-90  # relative: two numbers this close are one
-_INTEGRAL = {"floor", "ceil", "factorial", "factorial2", "binomial", "gcd", "lcm"}  # at home on the integers
+# What makes its variables integers, and what is at home on the integers if its variables are so by their names.
+_INTEGRAL, _ROUNDED = {"factorial", "factorial2", "binomial", "gcd", "lcm"}, {"floor", "ceil"}
 _INTEGRAL_NAMES = set("ijklmnpqrstNMK")
 
 
@@ -31,8 +35,18 @@ def equal(gold: tuple, answer: tuple) -> bool | None:
     if "i" not in names:
         found = _equal_rational(gold, answer, names)
     if found is None:
-        found = _equal_sampled(gold, answer, names, bool((kinds(gold) | kinds(answer)) & _INTEGRAL))
+        names, whole = sorted(names - CONSTANTS), _whole(gold)
+        integral = (kinds(gold) | kinds(answer)) & (_INTEGRAL | _ROUNDED)
+        at_integers = integral and all(name in whole or name[0] in _INTEGRAL_NAMES for name in names)
+        found = (_equal_whole if at_integers else _equal_sampled)(gold, answer, names)
     return found
+
+
+def _whole(tree: tuple) -> frozenset[str]:
+    """The names that stand under a factorial or the like."""
+    if tree[:1] == ("fn",) and tree[1] in _INTEGRAL:
+        return symbols(tree)
+    return frozenset().union(*(_whole(part) for part in tree if type(part) is tuple))
 
 
 def _large(name: str, k: int) -> Fraction:
@@ -60,9 +74,20 @@ def _is_rational(tree: tuple) -> bool:
     return all(_is_rational(part) for part in tree if type(part) is tuple)
 
 
-def _equal_sampled(gold: tuple, answer: tuple, names: frozenset[str], integral: bool) -> bool | None:
+def _equal_whole(gold: tuple, answer: tuple, names: list[str]) -> bool | None:
+    """Compare at integers, small ones and, for the sake of `\\lfloor n/50 \\rfloor`, large ones."""
+    seen = []
+    for k in range(61):
+        step, size = (1, 41) if k < 41 else (37, 2003)
+        point = {name: Fraction(1 + k * step * (2 * j + 1) % size) for j, name in enumerate(names)}
+        seen.append(_same_at(gold, answer, point))
+        if seen[-1] is False:
+            return False
+    return True if seen.count(True) > 30 else None
+
+
+def _equal_sampled(gold: tuple, answer: tuple, names: list[str]) -> bool | None:
     """Compare at points of three sorts: positive, integer, and general (negative and complex)."""
-    names = sorted(names - CONSTANTS)
     found: dict[str, list[bool | None]] = {"positive": [], "integer": [], "general": []}
     for k in range(3):
         noise = {name: zlib.crc32(f"{name}{k}".encode()) % 997 / 997 for name in names}
@@ -74,14 +99,7 @@ def _equal_sampled(gold: tuple, answer: tuple, names: frozenset[str], integral: 
             return False
         general = {name: complex(-0.3 - u, 0.4 * k) for name, u in noise.items()}
         found["general"].append(_same_at(gold, answer, general))
-    good = {sort: False not in seen and True in seen for sort, seen in found.items()}
-    if all(good.values()):
-        return True
-    if integral and good["integer"] and all(name[0] in _INTEGRAL_NAMES for name in names):
-        points = ({name: Fraction(1 + k * (2 * j + 1) % 41) for j, name in enumerate(names)} for k in range(41))
-        seen = [_same_at(gold, answer, point) for point in points]
-        return False if False in seen else (True if seen.count(True) > 20 else None)
-    return None
+    return True if all(False not in seen and True in seen for seen in found.values()) else None
 
 
 def _same_at(gold: tuple, answer: tuple, point: dict) -> bool | None:
@@ -117,7 +135,7 @@ def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
             return False
         scale = 1
     span = int(max(first, second) * 0.302)
-    if 4 * span > MAX_DIGITS:
+    if 4 * span > MAX_DIGITS[bool(point)]:
         raise TooLarge("digits")
     if span:
         a, b = (numeric(tree, point, DIGITS + 4 * span) for tree in (gold, answer))
@@ -159,23 +177,73 @@ def _over(tree: tuple, point: dict[str, Fraction]) -> tuple[Fraction, Fraction]:
         for term in tree[1]:
             above, below = _over(term, point)
             if below == bottom:
-                top += above
+                top = bounded(top + above)
             else:
-                top, bottom = top * below + above * bottom, bottom * below
+                top, bottom = bounded(top * below + above * bottom), bounded(bottom * below)
         return top, bottom
     if kind == "*":
         top, bottom = Fraction(1), Fraction(1)
         for factor in tree[1]:
             above, below = _over(factor, point)
-            top, bottom = top * above, bottom * below
+            top, bottom = bounded(top * above), bounded(bottom * below)
         return top, bottom
     if kind == "/":
         (top, under), (bottom, over) = _over(tree[1], point), _over(tree[2], point)
-        return top * over, under * bottom
+        return bounded(top * over), bounded(under * bottom)
     if kind == "^" and tree[2][0] == "num" and tree[2][1].denominator == 1 and 0 <= tree[2][1] <= 64:
         top, bottom = _over(tree[1], point)
-        return bounded(top ** int(tree[2][1])), bounded(bottom ** int(tree[2][1]))
+        return power(top, tree[2][1]), power(bottom, tree[2][1])
     try:
         return exact(tree, point), Fraction(1)
     except NoValue:
         return _large(repr(tree), 0), Fraction(1)  # sin x, \\sqrt 2: one more variable
+
+
+# -- quantities
+
+
+def same_quantity(gold: tuple, answer: tuple, tolerance: float | None) -> bool | None:
+    """Compare two scalars with or without units. Raises NoValue if one of them is no scalar."""
+    (gold, gold_unit), (answer, answer_unit) = split_unit(gold), split_unit(answer)
+    if gold_unit and not answer_unit and answer[0] == "*" and answer[1][-1][0] == "sym":  # `5 m`, beside `5 meters`
+        answer_unit = read_unit(answer[1][-1][1], False)
+        answer = ("*", answer[1][:-1]) if answer_unit else answer
+    share = _is_share(gold)
+    factors = unit_factors(gold_unit, answer_unit, share, "pi" in symbols(gold), "pi" in symbols(answer))
+    scaled = (answer if factor == ("num", Fraction(1)) else times(answer, factor) for factor in factors)
+    return some(within(gold, value, tolerance) or equal(gold, value) for value in scaled)
+
+
+def _is_share(tree: tuple) -> bool:
+    """A proper fraction, which is no number of percent."""
+    with contextlib.suppress(NoValue):
+        value = exact(tree, {})
+        return abs(value) < 1 and value.denominator != 1
+    return False
+
+
+def within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
+    """Say whether two constants differ by no more than a relative tolerance; None allows nothing."""
+    if tolerance is not None:
+        with contextlib.suppress(NoValue):
+            gold, answer = (numeric(split_unit(tree)[0], {}) for tree in (gold, answer))
+            return bool(abs(answer - gold) <= tolerance * abs(gold))
+    return False
+
+
+# -- three-valued logic
+
+
+def some(found: Iterable[bool | None]) -> bool | None:
+    """True if one is; else None if one may be."""
+    unsure = False
+    for each in found:
+        if each:
+            return True
+        unsure |= each is None
+    return None if unsure else False
+
+
+def every(found: Iterable[bool | None]) -> bool | None:
+    wrong = some(None if each is None else not each for each in found)
+    return None if wrong is None else not wrong

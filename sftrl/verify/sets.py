@@ -7,9 +7,9 @@ normal form is needed: collect the endpoints, and ask both sets about each and a
 import itertools
 import operator
 
-from sftrl.verify.scalars import CLOSE
-from sftrl.verify.trees import INFINITY, NEGATIVE, symbols, times, without_in
-from sftrl.verify.values import NoValue, numeric
+from sftrl.verify.scalars import CLOSE, proportional
+from sftrl.verify.trees import INFINITY, NEGATIVE, less, symbols, times, without_in
+from sftrl.verify.values import NoValue, exact, numeric
 
 _INFINITE = {INFINITY: 1, times(NEGATIVE, INFINITY): -1}
 
@@ -107,3 +107,16 @@ def _chain(sides: tuple, signs: tuple, ends: list):
         ends.append(_number(other))
         tests.append(lambda x, holds=_HOLDS[sign], end=ends[-1], turn=turn: holds(turn * _order(x, end), 0))
     return lambda x: all(test(x) for test in tests)
+
+
+def same_inequality(gold: tuple, answer: tuple) -> bool | None:
+    """`y < x + 1` is `2x > 2y - 2`."""
+    if len(gold[1]) != 2 or len(answer[1]) != 2:
+        return None
+    (sign, first), (other, second) = (_as_less(*tree[1], *tree[2]) for tree in (gold, answer))
+    ratio = proportional(exact, first, second)
+    return False if sign != other else ratio and (ratio > 0 or sign == "!=")
+
+
+def _as_less(left: tuple, right: tuple, sign: str) -> tuple[str, tuple]:
+    return (sign.replace(">", "<"), less(right, left)) if ">" in sign else (sign, less(left, right))

@@ -43,7 +43,7 @@ _REPEATING = re.compile(
 )
 _MIXED = re.compile(r"(?<![\d.,/^_{])(?<!\d )(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d.,])")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-DOLLAR = re.compile(r"(?<!\\)\$")
+_DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|[mh]box|emph|math(?:rm|it|sf|tt|op)|operatorname\*?)\s*\{([^{}]*)\}"
 _SHORT_UNIT = re.compile(rf"\b({'|'.join(sorted(PRODUCTS))})\b")
 _NUMBER = (
@@ -201,3 +201,64 @@ def _letters(letters: str, following: str) -> list[tuple[str, object]]:
     if known or len(letters) >= 4 or (len(letters) > 1 and letters in UNIT_WORDS):
         return [("word", letters)]
     return [("sym", letter) for letter in letters]
+
+
+class Cursor:
+    """A place among the tokens of a text, for one who reads them from left to right."""
+
+    def __init__(self, text: str, commas: bool) -> None:
+        delimiters = len(_DOLLAR.findall(text))
+        self.tokens = tokenize(_DOLLAR.sub(" ", text) if delimiters % 2 == 0 else text, commas)  # an odd one is a price
+        self.tokens += [(None, None)] * 4  # the end, however far one looks ahead or back
+        self.at = 0
+
+    def kind(self, ahead: int = 0) -> str | None:
+        return self.tokens[self.at + ahead][0]
+
+    def value(self, ahead: int = 0) -> object:
+        return self.tokens[self.at + ahead][1]
+
+    def is_op(self, *signs: str) -> bool:
+        return self.kind() == "op" and self.value() in signs
+
+    def is_word(self, *words: str) -> bool:
+        return self.kind() == "word" and (not words or self.value() in words)
+
+    def follows(self, *signs: object) -> bool:
+        """Take these values if they come next, all of them."""
+        if self.value() != signs[0] or any(self.value(i) != sign for i, sign in enumerate(signs)):
+            return False
+        self.at += len(signs)
+        return True
+
+    def next(self) -> object:
+        if self.kind() is None:
+            raise Unreadable("cut off")
+        self.at += 1
+        return self.value(-1)
+
+    def take(self, sign: str) -> None:
+        if not self.is_op(sign):
+            raise Unreadable(f"{sign!r} expected")
+        self.at += 1
+
+    def braced(self) -> str:
+        """Take a name in braces, without those inside of it."""
+        self.take("{")
+        name = ""
+        while not self.follows("}"):
+            name += self.braced() if self.is_op("{") else str(self.next())
+        return name
+
+    def words(self) -> str:
+        """Take the words that come next, except `and` and `or`: a unit, as `kg m^2/s`, or a noun phrase."""
+        words = ""
+        while self.is_word() and not self.is_word("and", "or"):
+            words += f" {self.next()}"
+            if self.follows("^"):
+                exponent = self.braced() if self.is_op("{") else f"{'-' if self.follows('-') else ''}{self.next()}"
+                words += f"^{exponent}"
+            self.follows(".")
+            if self.is_op("/", "*", "-") and self.kind(1) == "word":
+                words += self.next()
+        return words

@@ -5,6 +5,7 @@ Both are bounded: an exact number has at most `MAX_BITS` bits, and what no numbe
 
 import threading
 from fractions import Fraction
+from functools import reduce
 from math import comb, factorial, gcd, isqrt, lcm, prod
 
 from sftrl.verify.trees import kinds
@@ -34,7 +35,10 @@ def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:
             raise NoValue(tree[1])
         return point[tree[1]]
     if kind == "+":
-        return bounded(sum(exact(term, point) for term in tree[1]))
+        total = Fraction(0)
+        for term in tree[1]:
+            total = bounded(total + exact(term, point))
+        return total
     if kind == "*":
         product = Fraction(1)
         for factor in tree[1]:
@@ -46,7 +50,7 @@ def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:
             raise NoValue("division by zero")
         return bounded(exact(tree[1], point) / bottom)
     if kind == "^":
-        return _power(exact(tree[1], point), exact(tree[2], point))
+        return power(exact(tree[1], point), exact(tree[2], point))
     if kind == "fn":
         return _function(tree[1], [exact(argument, point) for argument in tree[2]])
     if kind == "unit" and tree[2] in (PERCENT, *CURRENCIES.values()):
@@ -63,13 +67,14 @@ def bounded(value: Fraction) -> Fraction:
     return value
 
 
-def _power(base: Fraction, power: Fraction) -> Fraction:
-    if power.denominator != 1:
-        return _power(_root(base, power.denominator), Fraction(power.numerator))
+def power(base: Fraction, exponent: Fraction) -> Fraction:
+    """A power, if it is rational and not too large."""
+    if exponent.denominator != 1:
+        return power(_root(base, exponent.denominator), Fraction(exponent.numerator))
     size = max(base.numerator.bit_length(), base.denominator.bit_length())
-    if abs(power) > MAX_BITS or size * abs(power) > MAX_BITS or (base == 0 and power <= 0):
+    if abs(exponent) > MAX_BITS or size * abs(exponent) > MAX_BITS or (base == 0 and exponent <= 0):
         raise NoValue("power")
-    return base ** int(power)
+    return base ** int(exponent)
 
 
 def _root(value: Fraction, degree: int) -> Fraction:
@@ -101,10 +106,14 @@ def _function(name: str, values: list[Fraction]) -> Fraction:
         return Fraction(factorial(whole[0]))
     if name == "factorial2" and 0 <= first <= MAX_FACTORIAL:
         return Fraction(prod(range(whole[0], 0, -2)))
-    if name == "binomial" and 0 <= values[1] <= first <= MAX_FACTORIAL:
+    if name == "binomial" and 0 <= values[1] <= first:
+        if min(values[1], first - values[1]) * whole[0].bit_length() > MAX_BITS:
+            raise NoValue("too large")
         return Fraction(comb(*whole))
-    if name in ("gcd", "lcm"):
-        return Fraction((gcd if name == "gcd" else lcm)(*whole))
+    if name == "gcd":
+        return Fraction(gcd(*whole))
+    if name == "lcm":
+        return Fraction(reduce(lambda found, value: bounded(lcm(found, value)), whole, 1))
     raise NoValue(name)
 
 
@@ -155,10 +164,10 @@ def _numeric(mp, tree: tuple, point: dict, met: list[int]):
     if kind == "/":
         return _numeric(mp, tree[1], point, met) / _numeric(mp, tree[2], point, met)
     if kind == "^":
-        base, power = _numeric(mp, tree[1], point, met), _numeric(mp, tree[2], point, met)
-        if abs(power) > MAX_EXPONENT:
+        base, exponent = _numeric(mp, tree[1], point, met), _numeric(mp, tree[2], point, met)
+        if abs(exponent) > MAX_EXPONENT:
             raise TooLarge("exponent")
-        value = mp.power(base, power)
+        value = mp.power(base, exponent)
         if "+" in kinds(tree[1]) and value and mp.isfinite(value):
             met.append(abs(int(mp.mag(value))))
         return value
@@ -186,6 +195,8 @@ def _numeric_function(mp, name: str, values: list):
         raise TooLarge("too large")  # sine, floor and the rest would need all its digits
     if name in ("factorial", "factorial2", "binomial", "exp") and any(abs(value) > 10**6 for value in values):
         raise TooLarge("too large")
+    if name in ("factorial", "factorial2", "binomial") and not all(map(mp.isint, values)):
+        raise NoValue(name)
     if name == "root":
         if values[1] == 3 and not mp.im(first) and mp.re(first) < 0:  # the real cube root, as in school
             return -mp.root(-first, 3)

@@ -83,7 +83,7 @@ def count(folder: str, table: pd.DataFrame, samples: int) -> None:
 
 
 def grade_all(folder: str, table: pd.DataFrame, samples: int) -> None:
-    grade(folder, table, workers=1)
+    grade(folder, table)
 
 
 STEPS = {
