@@ -140,6 +140,7 @@ def test_what_is_not_read_or_not_decided_is_never_correct_unless_written_as_the_
 def test_a_variable_under_a_factorial_is_an_integer_if_the_gold_says_so():
     assert compare(r"\frac{(a+b)!}{a!b!}", r"\binom{a+b}{a}") == "correct"
     assert compare(r"\sin(\pi x)", r"0\binom{x}{0}") != "correct"
+    assert compare(r"\lfloor x\rfloor+x", r"x+\lfloor x\rfloor") == "correct"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,7 @@ def test_a_variable_under_a_factorial_is_an_integer_if_the_gold_says_so():
         (r"\arctan(10^{120})", r"\frac{\pi}{2}"),
         (r"\lfloor p/7\rfloor", r"\lfloor p/9\rfloor"),  # both are 0 at first
         (r"\lfloor n/500\rfloor", r"\lfloor n/600\rfloor"),
+        (r"\lfloor x/20\rfloor", r"\lfloor x/30\rfloor"),
         (r"\binom{n}{2}", r"\binom{n}{2}+\lfloor n/1000\rfloor"),
         (r"n+\lfloor n/2\rfloor", r"n+\lfloor n/3\rfloor"),
     ],

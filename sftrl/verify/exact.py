@@ -122,7 +122,7 @@ def _compare_read(gold: str, answer: str, kind: str | None, tolerance: float | N
         found = _same_reading(gold_trees, trees, kind, tolerance)
         return "timed_out" if found is None else _status(found)
     # "f(x) = ax + b, where a is any integer": what stands before the words agrees
-    heads = gold_trees or readings(_head(gold)), trees or readings(_head(answer))
+    heads = [readings(clean(_CONDITION.sub("", text))) for text in (gold, answer)]
     formula = not gold_trees or any(map(variables, heads[1]))  # "7 for sure, or 8" is none
     if formula and _same_reading(*heads, kind, tolerance):
         return "correct"
@@ -156,13 +156,12 @@ def _simple(text: str) -> Fraction | None:
     if not match:
         return None
     sign, top, bottom, over, under, decimal = match.groups()
-    if decimal is None:
-        top, bottom = int(top or over), int(bottom or under)
-        if bottom == 0:
-            return None
-        value = Fraction(top, bottom)
-    else:
+    if decimal:
         value = Fraction(decimal)
+    elif int(bottom or under):
+        value = Fraction(int(top or over), int(bottom or under))
+    else:
+        return None
     return -value if sign == "-" else value
 
 
@@ -199,10 +198,6 @@ def _leading_letter(text: str, options: tuple[str, ...] = ()) -> str | None:
     if option is not None and _squeezed(rest) == _squeezed(_unwrapped(clean(option))):
         return letter
     return None if set(_LABELS.findall(rest)) - {letter} else letter
-
-
-def _head(text: str) -> str:
-    return clean(_CONDITION.sub("", text))
 
 
 def _words(text: str) -> list[str]:

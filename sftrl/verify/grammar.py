@@ -21,6 +21,7 @@ _SETS = {r"\cup": "union", r"\cap": "meet", r"\setminus": "minus"}
 _FACTORS = {"(", "[", "{", r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\infty"} | ACCENTS
 _FENCES = {"|": ("|", "abs"), r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
 _MARKS = {"%": PERCENT, "°": DEGREE, **CURRENCIES}
+_ALONE = {r"\infty": INFINITY, r"\emptyset": ("empty",)}
 _CLOSING = (")", "]", r"\}")
 
 
@@ -151,21 +152,15 @@ class Parser(Cursor):
         base = self.postfix()
         if not self.follows("^"):
             return base
-        if any(self.follows(*signs) for signs in (("°",), (r"\circ",), ("{", "°", "}"), ("{", r"\circ", "}"))):
-            return ("unit", base, DEGREE)
         exponent = self.script()
-        if exponent == ("sym", "'"):
-            return ("sym", self.name(base) + "'")
         if self.is_op("!", "^"):
             raise Unreadable("an ambiguous exponent")
         return ("^", base, exponent)
 
     def script(self) -> tuple:
         """An exponent: a braced expression, or one token; `x^12` is read as it is meant."""
-        if self.follows("{", r"\prime", "}") or self.follows(r"\prime"):
-            return ("sym", "'")
         if self.is_op("-", "+"):
-            return times(NEGATIVE, self.atom()) if self.next() == "-" else self.atom()
+            return self.signed()
         return self.argument() if self.is_op("{") else self.atom()
 
     def postfix(self) -> tuple:
@@ -213,19 +208,14 @@ class Parser(Cursor):
             inner = self.within(closed, self.sum)
             self.bars -= value == "|"
             return ("fn", name, (inner,))
-        if value == r"\infty":
-            return INFINITY
-        if value == r"\emptyset":
-            return ("empty",)
+        if value in _ALONE:
+            return _ALONE[value]
         if value == r"\mathbb":
             name = self.name(self.argument())
             name += next((mark for mark in "+-*" if self.follows("^", mark) or self.follows("^", "{", mark, "}")), "")
             return ("reals",) if name == "R" else ("sym", rf"\mathbb {name}")
         if value == r"\begin":
             return self.matrix()
-        if value == r"\overline":
-            inner = self.argument()
-            return inner if inner[0] == "*" and all(map(self.name, inner[1])) else ("sym", self.name(inner))
         if value in ACCENTS:
             return ("sym", f"{value} {self.name(self.argument())}")
         raise Unreadable(f"{value!r}")
@@ -273,11 +263,6 @@ class Parser(Cursor):
             return ("fn", "root", (self.atom(), ("num", Fraction(2))))
         base = self.argument() if self.follows("_") else None
         exponent = self.script() if self.follows("^") else None
-        if name in ("gcd", "lcm", "max", "min"):
-            inner = self.atom()
-            if inner[0] != "group":
-                raise Unreadable(name)
-            return ("fn", name, inner[2])
         if self.is_op("(", "{", "["):
             inner = self.atom()
             if self.is_op("^") and exponent is None and name != "exp":
@@ -335,8 +320,6 @@ class Parser(Cursor):
         label = self.braced() if self.is_op("{") else str(self.next())
         if value[0] == "sym":
             return ("sym", f"{value[1]}_{label}")
-        if value[0] == "group" and len(value[2]) == 1:
-            value = value[2][0]
         base = WORD_NUMBERS.get(label.lower()) or (Fraction(label) if label.isdecimal() and len(label) < 3 else None)
         if value[0] != "num" or base is None:
             raise Unreadable("subscript")

@@ -79,7 +79,8 @@ def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
     """1:2 = 2:4, and 1:2 = 1/2."""
     if {gold[0], answer[0]} & {"group", "list", "matrix"}:
         return False
-    parts = [tree[1] if tree[0] == "ratio" else _as_ratio(tree) for tree in (gold, answer)]
+    one = ("num", Fraction(1))
+    parts = [tree[1] if tree[0] == "ratio" else tree[1:] if tree[0] == "/" else (tree, one) for tree in (gold, answer)]
     if len(parts[0]) != len(parts[1]):
         return False
     if ("num", Fraction(0)) in parts[0] + parts[1]:  # a time of day, as 8:00
@@ -88,10 +89,6 @@ def _same_ratio(gold: tuple, answer: tuple) -> bool | None:
     return every(
         same_quantity(("*", (g, other_first)), ("*", (a, first)), None) for g, a in zip(rest, others, strict=True)
     )
-
-
-def _as_ratio(tree: tuple) -> tuple:
-    return tree[1:] if tree[0] == "/" else (tree, ("num", Fraction(1)))
 
 
 def _assignment(tree: tuple) -> tuple[tuple, tuple] | None:

@@ -20,7 +20,7 @@ class Unreadable(ValueError):
 
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ",
-    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "°": r"^\circ ", "√": " sqrt ",
+    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "√": " sqrt ",
     "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "’": "'", "′": "'", "²": "^2", "³": "^3", "½": r"\frac12 ",
@@ -42,6 +42,7 @@ _REPEATING = re.compile(
     r"(?:\\(?:overline|bar)\s*\{?(\d{1,50})\}?|\\dot\s*\{?(\d)\}?(?:(\d{0,50})\\dot\s*\{?(\d)\}?)?)"
 )
 _MIXED = re.compile(r"(?<![\d.,/^_{])(?<!\d )(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d.,])")
+_RAISED = re.compile(r"\^\s*(\{)?\s*(?:\\circ|\\degree|°|(\\prime))(?![A-Za-z])(?(1)\s*\})")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|[mh]box|emph|math(?:rm|it|sf|tt|op)|operatorname\*?)\s*\{([^{}]*)\}"
@@ -69,7 +70,7 @@ _PLAIN = {
 _SKIPPED = {r"\!", r"\,", r"\/", "`", r"\mathbf", r"\boldsymbol", r"\bm", r"\mathcal", r"\cancel", r"\angle"}
 _SKIPPED |= {r"\triangle", r"\mathit"}
 ACCENTS = {r"\bar", r"\hat", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\overrightarrow", r"\widehat", r"\overline"}
-_FUNCTIONS = names("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt gcd lcm max min")
+_FUNCTIONS = names("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh log ln exp sqrt")
 SYMBOLS = names(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega "
     "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell pi det dim"
@@ -102,20 +103,14 @@ def clean(text: str) -> str:
             text = re.sub(r"\\\\\s*&?\s*(=?)", lambda m: "=" if m[1] else ", ", text).replace("&", " ")
         text = _THOUSANDS.sub("", text).replace("\\!", "")
         text = _FRACTION.sub(r"\\frac", text)
+        text = _RAISED.sub(lambda match: "'" if match[2] else "°", text)
     text = _SPACING.sub(" ", text)
     text = _THOUSANDS.sub("", text).replace("np.", "")  # Minerva has np.arcsin
     bare = None
     while bare != text:
         bare, text = text, text.strip().removesuffix("\\\\").strip("*_ \n").rstrip(".,;: ")
-    return _without_dollars(text)
-
-
-def _without_dollars(text: str) -> str:
-    """`$5.$` is `5`: the full stop of the sentence stands inside. A dollar left over at the end is nothing."""
-    if text.endswith("$") and text.count("$") == 1:
-        return text[:-1].strip()
-    if text.startswith("$") and text.endswith("$") and text.count("$") == 2:
-        return text[1:-1].strip().rstrip(".,;: ")
+    if text.endswith("$") and text.count("$") == 1 + text.startswith("$"):  # `$5.$`, or a dollar left over at the end
+        text = text.strip("$ ").rstrip(".,;: ")
     return text
 
 
@@ -142,7 +137,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
             roman = match[0].startswith(("\\mathrm", "\\operatorname"))
             if roman and inner in UNIT_LETTERS and _may_be_measured(found):
                 found.append(("word", inner))
-            elif roman and inner in _FUNCTIONS and inner != "min":
+            elif roman and inner in _FUNCTIONS:
                 found.append(("fn", inner))
             elif len(inner) == 1 and inner.isalpha() and (roman or match[0].startswith(("\\mathit", "\\textit"))):
                 found.append(("sym", inner))
@@ -164,7 +159,7 @@ def tokenize(text: str, commas: bool) -> list[tuple]:
                 value *= Fraction(10) ** int(exponent)
             found.append(("num", value, number))
         elif letters is not None:
-            found += _letters(letters, text[position : position + 2].lstrip()[:1])
+            found += _letters(letters)
         else:
             sign = _PLAIN.get(command or sign, command or sign)
             if sign in _SKIPPED:
@@ -190,8 +185,8 @@ def _may_be_measured(found: list[tuple]) -> bool:
     return kinds[-1:] in (["num"], ["word"]) or last == "}" or (kinds[:1] == ["word"] and last == "/")
 
 
-def _letters(letters: str, following: str) -> list[tuple[str, object]]:
-    if letters in _FUNCTIONS and (letters != "min" or following in ("(", "{", "\\")):  # `5 min` is a time
+def _letters(letters: str) -> list[tuple[str, object]]:
+    if letters in _FUNCTIONS:
         return [("fn", letters)]
     if letters == "pi" or (len(letters) > 2 and letters in SYMBOLS):
         return [("sym", letters)]
@@ -247,7 +242,7 @@ class Cursor:
         self.take("{")
         name = ""
         while not self.follows("}"):
-            name += self.braced() if self.is_op("{") else str(self.next())
+            name += self.braced() if self.is_op("{") else str(self.next()).lstrip("\\")
         return name
 
     def words(self) -> str:

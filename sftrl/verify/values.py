@@ -3,10 +3,11 @@
 Both are bounded: an exact number has at most `MAX_BITS` bits, and what no number of digits can hold is `TooLarge`.
 """
 
+import operator
 import threading
 from fractions import Fraction
 from functools import reduce
-from math import comb, factorial, gcd, isqrt, lcm, prod
+from math import comb, factorial, isqrt, prod
 
 from sftrl.verify.trees import kinds
 from sftrl.verify.units import CURRENCIES, DEGREE, PERCENT
@@ -15,6 +16,7 @@ MAX_BITS = 65_536  # of an exact number: room for 5000!, and a few milliseconds 
 MAX_FACTORIAL = 5_000
 MAX_EXPONENT = 10**9  # of a numeric power, and of e
 DIGITS = 100
+_JOINED = {"+": operator.add, "*": operator.mul}
 
 
 class NoValue(ArithmeticError):
@@ -34,16 +36,8 @@ def exact(tree: tuple, point: dict[str, Fraction]) -> Fraction:
         if tree[1] not in point:
             raise NoValue(tree[1])
         return point[tree[1]]
-    if kind == "+":
-        total = Fraction(0)
-        for term in tree[1]:
-            total = bounded(total + exact(term, point))
-        return total
-    if kind == "*":
-        product = Fraction(1)
-        for factor in tree[1]:
-            product = bounded(product * exact(factor, point))
-        return product
+    if kind in _JOINED:  # one after the other: a long sum of large fractions must not grow
+        return reduce(lambda a, b: bounded(_JOINED[kind](a, b)), (exact(part, point) for part in tree[1]))
     if kind == "/":
         bottom = exact(tree[2], point)
         if bottom == 0:
@@ -97,8 +91,6 @@ def _function(name: str, values: list[Fraction]) -> Fraction:
         return abs(first)
     if name in ("floor", "ceil"):
         return Fraction(first.__floor__() if name == "floor" else first.__ceil__())
-    if name in ("max", "min"):
-        return max(values) if name == "max" else min(values)
     if any(value.denominator != 1 for value in values):
         raise NoValue(name)
     whole = [int(value) for value in values]
@@ -110,10 +102,6 @@ def _function(name: str, values: list[Fraction]) -> Fraction:
         if min(values[1], first - values[1]) * whole[0].bit_length() > MAX_BITS:
             raise NoValue("too large")
         return Fraction(comb(*whole))
-    if name == "gcd":
-        return Fraction(gcd(*whole))
-    if name == "lcm":
-        return Fraction(reduce(lambda found, value: bounded(lcm(found, value)), whole, 1))
     raise NoValue(name)
 
 
@@ -146,11 +134,10 @@ def measured(tree: tuple, point: dict, digits: int) -> tuple:
 def _numeric(mp, tree: tuple, point: dict, met: list[int]):
     kind = tree[0]
     if kind == "num":
-        return mp.mpf(tree[1].numerator) / tree[1].denominator
+        return mp.mpmathify(tree[1])
     if kind == "sym":
         if tree[1] in point:
-            value = point[tree[1]]
-            return mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else mp.mpmathify(value)
+            return mp.mpmathify(point[tree[1]])
         constant = {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}.get(tree[1])
         if constant is None:
             raise NoValue(tree[1])
