@@ -12,7 +12,7 @@ It is strict on purpose: a reading that might be wrong is `Unreadable`. The leve
 from fractions import Fraction
 
 from sftrl.verify.tokens import ACCENTS, PREFIXES, WORD_NUMBERS, Cursor, Unreadable
-from sftrl.verify.trees import INFINITY, NEGATIVE, over, plus, times
+from sftrl.verify.trees import INFINITY, NEGATIVE, mixed, over, plus, times
 from sftrl.verify.units import CURRENCIES, DEGREE, MULTIPLES, PERCENT, read_unit
 
 MAX_DEPTH = 30  # nested brackets; each costs a dozen Python frames
@@ -121,22 +121,14 @@ class Parser(Cursor):
                 after_number = self.kind(-1) == "num"
                 if after_number and self.kind() == "num":
                     raise Unreadable("two numbers side by side")
-                mixed = after_number and left[0] == "num" and self.is_op(r"\frac")
-                left = (self.mixed if mixed else times)(left, self.power())
+                with_fraction = after_number and left[0] == "num" and self.is_op(r"\frac")
+                left = (mixed if with_fraction else times)(left, self.power())
+                if left is None:
+                    raise Unreadable("an improper mixed number, or a product")
             elif self.is_word() and not self.is_word("and", "or"):
                 left = self.unit(left)
             else:
                 return left
-
-    def mixed(self, whole: tuple, part: tuple) -> tuple:
-        """`2\\frac12`: a sum, if it is a whole number and a proper fraction of two numbers."""
-        if part[0] == "unit":  # 33\frac13\%
-            return ("unit", self.mixed(whole, part[1]), part[2])
-        if part[0] != "/" or part[1][0] != "num" or part[2][0] != "num" or whole[1].denominator != 1:
-            return times(whole, part)
-        if not 0 < part[1][1] < part[2][1]:
-            raise Unreadable("an improper mixed number, or a product")
-        return ("num", whole[1] + part[1][1] / part[2][1])
 
     def signed(self) -> tuple:
         if self.is_op("-", "+"):
@@ -212,7 +204,8 @@ class Parser(Cursor):
             return _ALONE[value]
         if value == r"\mathbb":
             name = self.name(self.argument())
-            name += next((mark for mark in "+-*" if self.follows("^", mark) or self.follows("^", "{", mark, "}")), "")
+            if self.follows("^"):
+                name += self.braced() if self.is_op("{") else str(self.next())
             return ("reals",) if name == "R" else ("sym", rf"\mathbb {name}")
         if value == r"\begin":
             return self.matrix()

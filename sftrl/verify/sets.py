@@ -55,10 +55,8 @@ def _number(tree: tuple):
 def _membership(tree: tuple, ends: list):
     """A test for one point; adds the tree's endpoints to `ends`. What an inequality bounds may have any name."""
     kind = tree[0]
-    if kind == "reals":
-        return lambda x: True
-    if kind == "empty":
-        return lambda x: False
+    if kind in ("reals", "empty"):
+        return lambda x: kind == "reals"
     if kind in _JOINED:
         joined, parts = _JOINED[kind], [_membership(part, ends) for part in tree[1:]]
         return lambda x: joined(*(part(x) for part in parts))

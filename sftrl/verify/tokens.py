@@ -219,12 +219,11 @@ class Cursor:
     def is_word(self, *words: str) -> bool:
         return self.kind() == "word" and (not words or self.value() in words)
 
-    def follows(self, *signs: object) -> bool:
-        """Take these values if they come next, all of them."""
-        if self.value() != signs[0] or any(self.value(i) != sign for i, sign in enumerate(signs)):
-            return False
-        self.at += len(signs)
-        return True
+    def follows(self, sign: object) -> bool:
+        """Take this value if it comes next."""
+        found = self.value() == sign
+        self.at += found
+        return found
 
     def next(self) -> object:
         if self.kind() is None:

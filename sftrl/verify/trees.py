@@ -38,6 +38,16 @@ def over(left: tuple, right: tuple) -> tuple:
     return ("/", left, right)
 
 
+def mixed(whole: tuple, part: tuple) -> tuple | None:
+    """`2\\frac12`: a sum, if it is a whole number and a proper fraction of two numbers; None for `2\\frac31`."""
+    if part[0] == "unit":  # 33\frac13\%
+        return (inner := mixed(whole, part[1])) and ("unit", inner, part[2])
+    if part[0] != "/" or part[1][0] != "num" or part[2][0] != "num" or whole[1].denominator != 1:
+        return times(whole, part)
+    proper = 0 < part[1][1] < part[2][1]
+    return ("num", whole[1] + part[1][1] / part[2][1]) if proper else None
+
+
 def less(left: tuple, right: tuple) -> tuple:
     """A difference."""
     return ("+", (left, times(NEGATIVE, right)))
