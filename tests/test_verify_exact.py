@@ -140,6 +140,8 @@ def test_what_is_not_read_or_not_decided_is_never_correct_unless_written_as_the_
 def test_a_variable_under_a_factorial_is_an_integer_if_the_gold_says_so():
     assert compare(r"\frac{(a+b)!}{a!b!}", r"\binom{a+b}{a}") == "correct"
     assert compare(r"\sin(\pi x)", r"0\binom{x}{0}") != "correct"
+    assert compare(r"n! x", r"n! \lfloor x\rfloor") != "correct"
+    assert compare(r"n! x", r"n! x+\sin(\pi x)") != "correct"
     assert compare(r"\lfloor x\rfloor+x", r"x+\lfloor x\rfloor") == "correct"
 
 

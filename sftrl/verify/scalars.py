@@ -2,10 +2,10 @@
 
 Expressions with variables are compared at sample points. For rational functions the points are large integers and the
 arithmetic exact, so that unequal is proved and equal is wrong with a chance of about the degree in ten thousand a point
-(three points are used). Other closed forms are evaluated with mpmath. Values differ if their difference is the same at
-two precisions. They are equal if they agree to 90 digits more than three times the span of the numbers met on the way:
-`(2+\\sqrt3)^{100}` is near an integer by its inverse, so 57 digits on the way ask for 260. Where that is more than
-`MAX_DIGITS`, nothing is decided.
+(three points are used). Factorials and floors are compared at 61 integers, other closed forms with mpmath. Values
+differ if their difference is the same at two precisions. They are equal if they agree to 90 digits more than three
+times the span of the numbers met on the way: `(2+\\sqrt3)^{100}` is near an integer by its inverse, so 57 digits on the
+way ask for 260. Where that is more than `MAX_DIGITS`, nothing is decided.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from fractions import Fraction
 
 from sftrl.verify.trees import CONSTANTS, kinds, symbols, times
 from sftrl.verify.units import read_unit, split_unit, unit_factors
-from sftrl.verify.values import DIGITS, NoValue, TooLarge, bounded, exact, measured, numeric, power
+from sftrl.verify.values import DIGITS, NoValue, TooLarge, bounded, exact, measured, power
 
 MAX_DIGITS = 2_000, 1_000  # of constants, and at sample points, of which there are nine
 CLOSE = 1e-90  # relative: two numbers this close are one
-# What makes variables integers, and what is at home on the integers if its variables are so by their names.
-_INTEGRAL, _ROUNDED = {"factorial", "factorial2", "binomial"}, {"floor", "ceil"}
+_INTEGRAL = {"factorial", "factorial2", "binomial"}  # their variables are integers
+_STEPPED = _INTEGRAL | {"floor", "ceil"}  # at home on the integers, if their variables are some
 _INTEGRAL_NAMES = set("ijklmnpqrstNMK")
 
 
@@ -34,11 +34,17 @@ def equal(gold: tuple, answer: tuple) -> bool | None:
     if "i" not in names and _is_rational(gold) and _is_rational(answer):
         return _agree(gold, answer, ({name: _large(name, k) for name in names} for k in range(3)), 3)
     names = sorted(names - CONSTANTS)
-    by_name = all(name[0] in _INTEGRAL_NAMES for name in names)
-    if kinds(gold) & _INTEGRAL or (by_name and functions & (_INTEGRAL | _ROUNDED)):
+    if functions & _STEPPED and all(name[0] in _INTEGRAL_NAMES or name in _whole(gold) for name in names):
         return _agree(gold, answer, _steps(names, 0), 31)
     found = _equal_sampled(gold, answer, names)
-    return _agree(gold, answer, _steps(names, Fraction(1, 3)), 31) if found and functions & _ROUNDED else found
+    return _agree(gold, answer, _steps(names, Fraction(1, 3)), 31) if found and functions & _STEPPED else found
+
+
+def _whole(tree: tuple) -> frozenset[str]:
+    """The names that stand under a factorial or in a binomial: integers."""
+    if tree[:1] == ("fn",) and tree[1] in _INTEGRAL:
+        return symbols(tree)
+    return frozenset().union(*(_whole(part) for part in tree if type(part) is tuple))
 
 
 def _is_rational(tree: tuple) -> bool:
@@ -90,10 +96,8 @@ def _equal_sampled(gold: tuple, answer: tuple, names: list[str]) -> bool | None:
 def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
     """Compare two values, exactly where both are rational."""
     if not any(isinstance(value, float | complex) for value in point.values()):
-        try:
+        with contextlib.suppress(NoValue):
             return exact(gold, point) == exact(answer, point)
-        except NoValue:
-            pass
     values = []
     for digits in (DIGITS, DIGITS + 50):
         (a, first), (b, second) = measured(gold, point, digits), measured(answer, point, digits)
@@ -116,7 +120,7 @@ def _same_number(gold: tuple, answer: tuple, point: dict) -> bool | None:
     if 4 * span > MAX_DIGITS[bool(point)]:
         raise TooLarge("digits")
     if span:
-        a, b = (numeric(tree, point, DIGITS + 4 * span) for tree in (gold, answer))
+        a, b = (measured(tree, point, DIGITS + 4 * span)[0] for tree in (gold, answer))
     return bool(abs(a - b) * 10 ** (90 + 3 * span) <= scale)
 
 
@@ -204,7 +208,7 @@ def within(gold: tuple, answer: tuple, tolerance: float | None) -> bool:
     """Say whether two constants differ by no more than a relative tolerance; None allows nothing."""
     if tolerance is not None:
         with contextlib.suppress(NoValue):
-            gold, answer = (numeric(split_unit(tree)[0], {}) for tree in (gold, answer))
+            gold, answer = (measured(split_unit(tree)[0], {})[0] for tree in (gold, answer))
             return bool(abs(answer - gold) <= tolerance * abs(gold))
     return False
 

@@ -9,7 +9,7 @@ import operator
 
 from sftrl.verify.scalars import CLOSE, proportional
 from sftrl.verify.trees import INFINITY, NEGATIVE, less, symbols, times, without_in
-from sftrl.verify.values import NoValue, exact, numeric
+from sftrl.verify.values import NoValue, exact, measured
 
 _INFINITE = {INFINITY: 1, times(NEGATIVE, INFINITY): -1}
 
@@ -46,7 +46,7 @@ def _order(a, b) -> int:
 
 
 def _number(tree: tuple):
-    value = numeric(tree, {})
+    value, _ = measured(tree, {})
     if value.imag:
         raise NoValue("complex")
     return value.real

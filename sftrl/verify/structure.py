@@ -293,7 +293,7 @@ def _unordered(golds: tuple, answers: tuple, tolerance: float | None) -> bool | 
 
 def _distinct(items: tuple) -> tuple:
     if len(items) > MAX_SET:
-        raise NoValue("a large set")
+        raise TooLarge("a large set")
     kept: list[tuple] = []
     for item in items:
         if not any(_item(other, item, None) for other in kept):

@@ -44,8 +44,7 @@ def mixed(whole: tuple, part: tuple) -> tuple | None:
         return (inner := mixed(whole, part[1])) and ("unit", inner, part[2])
     if part[0] != "/" or part[1][0] != "num" or part[2][0] != "num" or whole[1].denominator != 1:
         return times(whole, part)
-    proper = 0 < part[1][1] < part[2][1]
-    return ("num", whole[1] + part[1][1] / part[2][1]) if proper else None
+    return ("num", whole[1] + part[1][1] / part[2][1]) if 0 < part[1][1] < part[2][1] else None
 
 
 def less(left: tuple, right: tuple) -> tuple:

@@ -108,13 +108,11 @@ def _function(name: str, values: list[Fraction]) -> Fraction:
 _local = threading.local()
 
 
-def numeric(tree: tuple, point: dict, digits: int = DIGITS):
-    """The value of a tree to about `digits` digits, as an mpmath number; NoValue if undefined or out of bounds."""
-    return measured(tree, point, digits)[0]
+def measured(tree: tuple, point: dict, digits: int = DIGITS) -> tuple:
+    """The value of a tree to about `digits` digits, as an mpmath number; NoValue if undefined or out of bounds.
 
-
-def measured(tree: tuple, point: dict, digits: int) -> tuple:
-    """The value of a tree, and the span of what was added on the way: how many bits the farthest from 1 had."""
+    With it the span of what was added on the way: how many bits the farthest from 1 had.
+    """
     if not hasattr(_local, "context"):  # mpmath's own context is shared by all threads and not safe in them
         import mpmath
 
