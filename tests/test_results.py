@@ -1,4 +1,4 @@
-"""docs/results.md says what the committed tables say: every row of its tables is made again from them."""
+"""docs/results.md and results-tables.md say what the committed tables say: every row of a table is made again."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from sftrl.files import read_table
 from sftrl.predict import overtraining
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "docs" / "results.md").read_text()
+TEXT = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("results", "results-tables"))
 
 
 def rows(head: str) -> list[list[str]]:
@@ -30,6 +30,9 @@ SCORES = rows("| study | run | Pass@1 | Pass@64 | loss | Pass@1 after RL |")
 REGRET = rows("| study | pool | chosen by | regret, points |")
 CHANGES = rows("| study | outcome | pairs | change, points |")
 FOUND = rows("| | family | what was found | verdict |")
+IN_SHORT = rows("| | claim | Llama | Qwen3 | Mistral | all | verdict |")
+ORDER = rows("| study | pool | predictor | Spearman | place of 49 | without one run | without one benchmark |")
+FAMILIES = ["llama-tiny", "qwen3-tiny-2", "mistral-tiny", "all"]
 
 
 def table(study: str, name: str) -> pd.DataFrame:
@@ -79,6 +82,30 @@ def test_what_was_found_is_the_tables(cells):
     assert hypothesis_found(hypothesis, family) in found
 
 
+@pytest.mark.parametrize("cells", IN_SHORT, ids=[cells[0] for cells in IN_SHORT])
+def test_a_hypothesis_in_short_is_what_was_found(cells):
+    hypothesis, _, *shown, verdict = cells
+    said = {family: (text, judged) for name, family, text, judged in FOUND if name == hypothesis}
+    for family, cell in zip(FAMILIES, shown, strict=True):
+        change, low, high = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", cell).groups()
+        assert re.search(rf" {re.escape(change)}( points)?, {re.escape(low)} to {re.escape(high)}$", said[family][0])
+    assert verdict == said["all"][1]
+
+
+@pytest.mark.parametrize("cells", ORDER, ids=["-".join(cells[:3]) for cells in ORDER])
+def test_a_place_is_the_tables(cells):
+    study, pool, predictor, *shown = cells
+    order = table(study, "order")
+    assert order["predictor"].nunique() == 49
+    row = order.set_index(["pool", "target", "predictor"], verify_integrity=True).loc[(pool, "post_rl", predictor)]
+    places = [
+        row["place"],
+        *(row[f"place_without_{of}_{end}"] for of in ("run", "benchmark") for end in ("low", "high")),
+    ]
+    place, *ends = (f"{value:.0f}" for value in places)
+    assert shown == [f"{row['strength']:.2f}", place, "{} to {}".format(*ends[:2]), "{} to {}".format(*ends[2:])]
+
+
 def hypothesis_found(hypothesis: str, family: str) -> str:
     """Say what the committed tables of `cpu` hold on a hypothesis, in one family or in all."""
     study = "cpu" if family == "all" else f"cpu/{family}"
@@ -120,6 +147,8 @@ def test_every_table_is_there():
     assert len(JUDGED) >= 10
     assert len(SCORES) >= 10
     assert len(REGRET) >= 6
+    assert len(ORDER) >= 6
+    assert [cells[0] for cells in IN_SHORT] == [f"H{i}" for i in range(1, 6)]
     assert {(name, family) for name, family, *_ in FOUND} >= {(f"H{i}", "all") for i in range(1, 6)}
 
 

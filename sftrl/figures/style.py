@@ -49,6 +49,7 @@ RC = {
     "svg.hashsalt": "sftrl",
 }
 DPI = 160
+PIXELS = 2.0e6  # a page of many panels has fewer of them an inch, and stays below 300 KB; its PDF has all detail
 NO_DATES = {
     ".png": {"Software": None},
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -74,6 +75,7 @@ SAME = 24  # of 255: a pixel that differs by less was rounded otherwise by anoth
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     """Write `folder/name.png` and `folder/name.pdf`, atomically, unless the existing picture looks the same."""
     paths = [Path(folder) / f"{name}{ending}" for ending in NO_DATES]
+    dpi = min(DPI, (PIXELS / figure.get_size_inches().prod()) ** 0.5)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
@@ -81,13 +83,13 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
         figure.set_layout_engine("none")
         drawn = {path: io.BytesIO() for path in paths}
         for path, file in drawn.items():
-            figure.savefig(file, format=path.suffix[1:], dpi=DPI, metadata=NO_DATES[path.suffix])
+            figure.savefig(file, format=path.suffix[1:], dpi=dpi, metadata=NO_DATES[path.suffix])
     png, pdf = paths
     # A palette of 256 colours is all that a plot needs, in a third of the bytes.
     picture = Image.open(drawn[png]).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     if not (pdf.exists() and png.exists() and looks_like(picture, Image.open(png))):
         with whole_file(png) as temporary:
-            picture.save(temporary, format="png", optimize=True, dpi=(DPI, DPI))
+            picture.save(temporary, format="png", optimize=True, dpi=(dpi, dpi))
         with whole_file(pdf) as temporary:
             temporary.write_bytes(drawn[pdf].getvalue())
     return paths
