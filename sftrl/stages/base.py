@@ -62,8 +62,7 @@ def pretrain(study: Study, family: str, examples: pd.DataFrame, work: Work) -> p
         scratch, tokenizer = study.params.families[family].scratch, scratch_tokenizer(study, family)
         model = models.build_model(scratch, tokenizer, seed=work.seeds["weights"])
         print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-        folder = work.folder / "trainer"
-        log = train.pretrain(model, tokenizer, examples, scratch, folder=folder, seed=work.seeds["order"])
+        log = train.pretrain(model, tokenizer, examples, scratch, folder=work.folder, seed=work.seeds["order"])
         model.save_pretrained(work.folder / "model")
         tokenizer.save_pretrained(work.folder / "model")
         write_table(log, work.folder / "log.csv")
