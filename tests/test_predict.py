@@ -377,6 +377,7 @@ def test_regret_orders_predictors_as_they_are(runs):
 def test_ceiling_says_when_there_is_nothing_to_go_by():
     none = noise_ceiling(runs_table(*study(8, seeds=1))).iloc[0]
     assert none["note"] == "noise ceiling unknown: no run has two RL seeds"
+    assert none["repeated"] == 0
     results, predictors = study(8, seeds=2)
     few = results[(results["rl_seed"] != 1) | results["run"].isin(results["run"].unique()[:3])]
     row = noise_ceiling(runs_table(few, predictors)).iloc[0]

@@ -88,6 +88,12 @@ def test_a_shortlist_follows_chains_of_the_alike_and_no_further():
     assert with_the_alike(np.array([True, False, False, False]), alike).tolist() == [True, True, True, False]
 
 
+def test_runs_whose_intervals_of_the_difference_leave_out_0_are_apart():
+    value = np.array([0.2, 0.9])
+    candidates = frame(**{"pass@16": value, "pass@16_low": value - 0.1, "pass@16_high": value + 0.1})
+    assert differences(candidates, "pass@16").alike.tolist() == [[True, False], [False, True]]
+
+
 # ---- an assumed correlation
 
 
@@ -102,6 +108,7 @@ def test_assumed_correlation_gives_chances_and_regret_in_closed_form():
         for run, behind in (("r1", -lead), ("r0", lead)):
             lost = spread * stats.norm.pdf(behind / spread) + behind * stats.norm.cdf(behind / spread)
             assert table.loc[run, "expected_regret"] == pytest.approx(lost, abs=0.01)
+        assert table["behind"].to_dict() == pytest.approx({"r0": lead, "r1": 0})
         ends = lead + spread * stats.norm.ppf([0.025, 0.975])
         assert table.loc["r0", ["behind_low", "behind_high"]].to_list() == pytest.approx(ends, abs=0.03)
 
@@ -206,6 +213,7 @@ def test_replay_predicts_each_run_from_the_others(runs):
     assert np.corrcoef(replayed["predicted"], replayed["post_rl"])[0, 1] > 0.9
     told = advice(replay(runs))
     assert told.startswith("All 12 runs (llama) have been through RL. Predicted leave-one-out, ")
+    assert "Choosing among 5 runs this way costs " in told
     with pytest.raises(InputError, match="4 runs of 'llama' have been through RL; it needs 5"):
         replay(runs[:4])
 

@@ -41,6 +41,16 @@ def counts(right: dict[str, list[int]], seeds=(0,), **columns) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def test_another_draw_of_the_examples_pairs_with_its_own_alone():
+    rows, nothing = results(), counts({}).reindex(columns=counts({"x": [0] * 8}).columns)
+    alone = overtraining(rows, nothing)["pairs"]
+    again = rows[rows["selection"] == "random"].assign(run=lambda t: t["run"] + "-d1", data_seed=1)
+    pairs = overtraining(pd.concat([rows, again], ignore_index=True), nothing)["pairs"]
+    drawn = [[name.endswith("-d1") for name in pair] for pair in pairs[["fewer", "more"]].to_numpy()]
+    assert all(fewer == more for fewer, more in drawn)
+    assert len(pairs) > len(alone) > 0
+
+
 def test_pairs_differ_in_epochs_alone_and_the_base_pairs_with_its_own_distillate():
     pairs = overtraining(results(), counts({}).reindex(columns=counts({"x": [0] * 8}).columns))["pairs"]
     assert list(zip(pairs["fewer"], pairs["more"], strict=True)) == [

@@ -278,3 +278,14 @@ def test_words_after_a_formula_explain_it_and_after_a_number_may_not(gold, answe
 )
 def test_a_sentence_in_a_json_field_is_read_as_one_unless_it_begins_with_a_number_or_holds_latex(value, answer):
     assert extract_answer(f'{{"answer": "{value}"}}') == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("2pi", r"2\pi"), ("2theta", r"2\theta"), (r"2.5\%", "2.5"), (r"12 \text{ sq. ft}", r"12 \text{ ft}^2"),
+        (r"\sqrt{2}+\sin 0", r"\sqrt{2}"), (r"-1 \text{ apple}", "-1"),
+    ],
+)  # fmt: skip
+def test_forms_that_are_read_and_seldom_written(answer, gold):
+    assert compare(gold, answer) == "correct"
