@@ -25,16 +25,22 @@ FAMILY = "llama-smoke"
 SPEED = ["tokens_per_second", "gpu_gigabytes"]  # what no seed decides
 
 
-def call(folder: Path, *words: str, timeout: float = 600, **given: str) -> subprocess.CompletedProcess:
+def environment(folder: Path) -> dict[str, str]:
     paths = os.pathsep.join([str(BIN), os.environ["PATH"]])
-    environment = {"PATH": paths, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / ".ipython")} | given
-    return subprocess.run(
-        words, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=timeout
-    )
+    return os.environ | {"PATH": paths, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / ".ipython")}
 
 
-def snakemake(folder: Path, *words: str, **given: str) -> subprocess.CompletedProcess:
-    return call(folder, "snakemake", *words, "--cores", "2", "--configfile", "params/smoke.yaml", timeout=1200, **given)
+def call(folder: Path, *words: str, timeout: float = 600, **given: str) -> subprocess.CompletedProcess:
+    env = environment(folder) | given
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+def words_of(*words: str, params: str = "smoke") -> list[str]:
+    return ["snakemake", *words, "--cores", "2", "--configfile", f"params/{params}.yaml"]
+
+
+def snakemake(folder: Path, *words: str, params: str = "smoke", **given: str) -> subprocess.CompletedProcess:
+    return call(folder, *words_of(*words, params=params), timeout=1200, **given)
 
 
 def project(folder: Path) -> Path:
@@ -253,10 +259,9 @@ def test_a_job_of_two_processes_killed_in_training_goes_on_from_its_checkpoint(f
     monkeypatch.chdir(finished)
     study = changed(finished, "two", grpo={"steps": 60}, compute={"processes": 2, "save_minutes": 0.01})
     folder = stages.grpo.job(study, FAMILY, RUN, 0).folder
-    words = ["snakemake", str(folder / "done"), "--cores", "2", "--configfile", "params/two.yaml"]
-    environment = os.environ | {"PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]), "PYTHONPATH": str(ROOT)}
+    words = words_of(str(folder / "done"), params="two")
     try:
-        running = psutil.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running = psutil.Popen(words, env=environment(finished), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not any((folder / "trainer").glob("checkpoint-*/trainer_state.json")):
             assert running.poll() is None
             time.sleep(0.1)
@@ -264,7 +269,7 @@ def test_a_job_of_two_processes_killed_in_training_goes_on_from_its_checkpoint(f
             process.kill()
         running.wait()
         assert not (folder / "manifest.json").exists()
-        call(finished, *words[:1], *words[2:], "--unlock")
+        snakemake(finished, "--unlock", params="two")
         result = call(finished, *words)
         assert result.returncode == 0, result.stderr[-3000:]
         log = pd.read_csv(folder / "log.csv")
@@ -296,9 +301,8 @@ def test_vllm_draws_in_a_job_of_the_graph(finished, monkeypatch):
     monkeypatch.chdir(finished)
     study = changed(finished, "engine", evaluation={"engine": "vllm"})
     folder = stages.evaluation.job(study, FAMILY, "post_sft", RUN, None).folder
-    words = ["snakemake", str(folder / "done"), "--cores", "2", "--configfile"]
     try:
-        result = call(finished, *words, "params/engine.yaml", VLLM_CPU_KVCACHE_SPACE="1")
+        result = snakemake(finished, str(folder / "done"), params="engine", VLLM_CPU_KVCACHE_SPACE="1")
         assert result.returncode == 0, result.stderr[-3000:]
         counts = pd.read_csv(folder / "counts.csv")
         assert (counts["n"] == 4).all()
@@ -397,7 +401,7 @@ def test_a_slip_in_the_params_stops_snakemake_at_once(finished):
     values = yaml.safe_load((finished / "params" / "smoke.yaml").read_text())
     values["grpo"]["steps"] = 0
     (finished / "params" / "invalid.yaml").write_text(yaml.safe_dump(values))
-    result = call(finished, "snakemake", "--cores", "2", "--configfile", "params/invalid.yaml")
+    result = snakemake(finished, params="invalid")
     assert result.returncode != 0
     assert "grpo.steps: 0 should be greater than or equal to 1" in result.stderr
     assert "Traceback" not in result.stderr

@@ -157,3 +157,10 @@ def test_the_readmes_numbers_are_those_of_the_results():
     best = [cells for cells in SCORES if cells[0] == "quick/qwen3-tiny" and cells[1] != "base"]
     best = max(best, key=lambda cells: float(cells[2]))
     assert f"({best[2]} % to {best[5]} %)" in readme
+    judged = table("cpu", "judged").set_index(["pool", "predictor", "target"], verify_integrity=True)["spearman"]
+    one, large, loss = (judged[("all", name, "post_rl")] for name in ("pass@1", "pass@32", "generalization_loss"))
+    assert f"its Spearman is {one:.2f}, of Pass@32 {large:.2f}, of the loss {loss:.2f};" in readme
+    assert f"Spearman {one:.2f}, Pass@32 {large:.2f}, the loss {loss:.2f}.".replace("0.", ".") in TEXT
+    pairs = table("cpu", "pairs").query("sharpened and fewer != 'base'")["post_rl_change"]
+    assert f"end {-100 * pairs.min():.0f} point lower to {100 * pairs.max():.0f} higher" in readme
+    assert f"end {-100 * pairs.min():.1f}\n  lower to {100 * pairs.max():.1f} higher" in TEXT

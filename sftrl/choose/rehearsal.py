@@ -97,7 +97,7 @@ def _outcome(results, who: tuple, last: np.ndarray) -> float:
 
 def subset(runs: Finished, candidates: int, samples: int, rng: np.random.Generator) -> Finished:
     """Draw `candidates` runs, one RL seed of each, and `samples` of the samples of every probe."""
-    names = np.array([name.rpartition("/")[0] or name for name in runs.runs])
+    names = np.array(_names(runs))
     each = np.unique(names)
     chosen = rng.choice(each, min(candidates, len(each)), replace=False)
     seeds = [np.flatnonzero(names == name) for name in chosen]
@@ -229,7 +229,7 @@ def by_predictor(
         own = runs[runs["family"] == family.family].set_index("run")
         rng = np.random.default_rng([seed, number])
         drawn = [subset(family, candidates, samples, rng) for _ in range(subsets)]
-        of = [own.loc[[name.rpartition("/")[0] or name for name in one.runs]] for one in drawn]
+        of = [own.loc[_names(one)] for one in drawn]
         for name in headline([c for c in own if direction(c) and own[c].notna().all()]):
             best = [int((direction(name) * measured[name]).to_numpy().argmax()) for measured in of]
             regret = np.array([_regret(one, i) for one, i in zip(drawn, best, strict=True)])
@@ -242,6 +242,11 @@ def cheapest(table: pd.DataFrame, regret: float) -> pd.DataFrame:
     """Return, of `measuring`'s table, each family's cheapest row of at most that regret, if there is one."""
     enough = table[table["regret"] <= regret]
     return enough.loc[enough.groupby("family", sort=False)["spent"].idxmin()].reset_index(drop=True)
+
+
+def _names(runs: Finished) -> list[str]:
+    """The runs' names, without the RL seed that may stand behind them."""
+    return [name.rpartition("/")[0] or name for name in runs.runs]
 
 
 def _probed(runs: Finished, i: int):
