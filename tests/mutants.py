@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("rooms", nargs="*", default=list(ROOMS))
     parser.add_argument("--each", type=int, default=60, help="mutants of a room")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=1, help="CPU seconds of a test above which it is left out")
+    parser.add_argument("--longest", type=float, default=10, help="CPU seconds of a test above which it is left out")
     given = parser.parse_args()
     for name in LIBRARIES:
         importlib.import_module(name)
