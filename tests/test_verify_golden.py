@@ -1,29 +1,64 @@
-"""How every answer of the labelled table is read, and how it stands to its neighbours' golds, is what it was.
+"""How every answer of the labelled table is read, whole and damaged, and how it stands to its neighbours' golds.
 
-The labels say what is right for 2,430 pairs. This holds what they leave open, most of all the trees that answers are
-read as: a change of one that turns no label yet shows here, by the answer's name.
+The labels say what is right for 2,430 pairs. This holds what they leave open, most of all the trees and values that
+answers are read as: a change of one that turns no label yet shows here, by the answer's name.
 """
 
 import json
+from collections.abc import Callable
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 
 import golden
+from mpmath import nstr
 
 from sftrl.files import hash_value
 from sftrl.verify import verify_many
 from sftrl.verify.exact import readings
 from sftrl.verify.extract import extract_answer
+from sftrl.verify.tokens import clean
+from sftrl.verify.trees import symbols
+from sftrl.verify.values import NoValue, TooLarge, exact, measured
 
 TABLE = Path(__file__).parent / "data" / "verify_cases.jsonl"
 NEAR = 12  # neighbours in the table whose golds an answer is held against
 
 
+def digest(value: object) -> str:
+    return hash_value(repr(value))[:6]
+
+
+def damaged(text: str) -> list[str]:
+    """The text with one character less, at a place of its own, cut short, and twice in a row."""
+    place = int(digest(text), 16) % max(len(text), 1)
+    return [text[:place] + text[place + 1 :], text[:place], f"{text} {text}", f"{text}; {text[::-1]}"]
+
+
+def valued(work: Callable, tree: tuple) -> str:
+    """A tree's value where each of its variables is a number of its own, or what hinders it."""
+    point = {name: Fraction(i + 2) for i, name in enumerate(sorted(symbols(tree) - {"pi", "e", "i"}))}
+    try:
+        value = work(tree, point)
+    except (NoValue, TooLarge) as error:
+        return type(error).__name__
+    # Exact values have thousands of digits; of a Fraction the hash is the same everywhere.
+    return str(hash(value)) if work is exact else f"{nstr(value[0], 9)} {value[1]}"
+
+
+def read(text: str) -> str:
+    """Digests of what a text is read as, of its values, and of what it is read as when damaged."""
+    trees = readings(clean(text))
+    values = [valued(work, tree) for tree in trees for work in (exact, measured)]
+    return " ".join(map(digest, (trees, values, [readings(clean(part)) for part in damaged(text)])))
+
+
 def made() -> dict:
-    """Digests of what is read, by text, and by phenomenon the status of each answer against the golds around it."""
+    """What is read by text; by phenomenon what is extracted, and each answer's status against the golds around it."""
     cases = [json.loads(line) for line in TABLE.read_text().splitlines()]
     texts = {case["gold"] for case in cases} | {extract_answer(case["response"]) for case in cases}
-    judged = {}
+    judged: dict[str, str] = {}
+    extracted: dict[str, list] = {}
     for phenomenon, group in groupby(cases, lambda case: case["phenomenon"]):
         alike = list(group)
         pairs = [(one, other) for i, one in enumerate(alike) for other in alike[max(0, i - NEAR) : i + NEAR]]
@@ -36,8 +71,10 @@ def made() -> dict:
         )
         letters = "".join(verdict.status.removeprefix("unparseable_")[0] for verdict in found)
         judged[phenomenon] = judged.get(phenomenon, "") + letters
-    read = {text: hash_value(repr(readings(text)))[:8] for text in sorted(filter(None, texts))}
-    return {"read": read, "judged": judged}
+        answers = [[extract_answer(part) for part in damaged(case["response"])] for case in alike]
+        extracted.setdefault(phenomenon, []).extend(map(digest, answers))
+    kept = {text: read(text) for text in sorted(filter(None, texts))}
+    return {"read": kept, "extracted": extracted, "judged": judged}
 
 
 def test_no_answer_is_read_or_judged_otherwise_than_before():
