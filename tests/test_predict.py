@@ -163,6 +163,16 @@ def test_runs_from_other_evaluation_settings_are_refused_by_name(tables, column,
         runs_table(results, predictors)
 
 
+def test_other_settings_of_one_benchmark_are_refused_there_and_in_the_average_alone(tables):
+    results = tables[0].copy()
+    odd = results["run"].unique()[4]
+    results.loc[(results["run"] == odd) & (results["benchmark"] == "chains"), "temperature"] = 0.6
+    for benchmark in ("chains", "average"):
+        with pytest.raises(InputError, match=f"{odd}: temperature 0.6, most have 1.0 .post_rl, chains., and 1 more"):
+            runs_table(results[results["rl_seed"] != 1], benchmark=benchmark)
+    assert odd in set(runs_table(results, benchmark="equations")["run"])
+
+
 def test_verifier_that_changed_between_sft_and_rl_is_refused(tables):
     results = tables[0].copy()
     results.loc[results["phase"] == "post_rl", "verifier_version"] = "2"

@@ -30,9 +30,9 @@ SCORES = rows("| study | run | Pass@1 | Pass@64 | loss | Pass@1 after RL |")
 REGRET = rows("| study | pool | chosen by | regret, points |")
 CHANGES = rows("| study | outcome | pairs | change, points |")
 FOUND = rows("| | family | what was found | verdict |")
-IN_SHORT = rows("| | claim | Llama | Qwen3 | Mistral | all | verdict |")
+IN_SHORT = rows("| | claim | Llama | Qwen3 | Mistral | Qwen3, .36M | all | verdict |")
 ORDER = rows("| study | pool | predictor | Spearman | place of 49 | without one run | without one benchmark |")
-FAMILIES = ["llama-tiny", "qwen3-tiny-2", "mistral-tiny", "all"]
+FAMILIES = ["llama-tiny", "qwen3-tiny-2", "mistral-tiny", "qwen3-large", "all"]
 
 
 def table(study: str, name: str) -> pd.DataFrame:
