@@ -5,9 +5,10 @@ answers are read as: a change of one that turns no label yet shows here, by the 
 """
 
 import json
+import re
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 import golden
@@ -15,7 +16,7 @@ from mpmath import nstr
 
 from sftrl.files import hash_value
 from sftrl.verify import verify_many
-from sftrl.verify.exact import readings
+from sftrl.verify.exact import compare, readings
 from sftrl.verify.extract import extract_answer
 from sftrl.verify.tokens import clean
 from sftrl.verify.trees import symbols
@@ -23,6 +24,15 @@ from sftrl.verify.values import NoValue, TooLarge, exact, measured
 
 TABLE = Path(__file__).parent / "data" / "verify_cases.jsonl"
 NEAR = 12  # neighbours in the table whose golds an answer is held against
+# What an answer may stand in: each is put into two of them, picked by its text.
+AROUND = re.split(
+    r" *\| *|\n",
+    r"""@ cm | @ \text{ square feet} | @ m/s^2 | @^2 | @_{3} | @\% | \frac{@}{7} | \sqrt[3]{@} | (@, 1) | [@, 2; 3, 4]
+@ \pm 1 | x = @ | x \in @ | \{@\} | @ \cup [1,2] | @ apples | @ cups of flour | @ \text{ hundred} | \log_{2} @ | @!
+\sin^{-1} @ | \binom{@}{2} | \lvert @\rvert | \lfloor @ \rfloor | @ : 3 | @ \times 10^{3} | -@ | 1@ | @ or 5 | @ and 5
+@, @ | @ < x < 5 | @ \pmod 5 | 0.@ | @.5 | @\overline{3} | \begin{pmatrix} @ & 1 \\ 2 & 3 \end{pmatrix} | @\frac12
+\$@ | @^\circ | f(x) = @ + x | @ for x > 0 | @ red pens in all | e^{@}""",
+)
 
 
 def digest(value: object) -> str:
@@ -33,6 +43,12 @@ def damaged(text: str) -> list[str]:
     """The text with one character less, at a place of its own, cut short, and twice in a row."""
     place = int(digest(text), 16) % max(len(text), 1)
     return [text[:place] + text[place + 1 :], text[:place], f"{text} {text}", f"{text}; {text[::-1]}"]
+
+
+def around(text: str, other: str) -> tuple[str, str]:
+    """Two texts that hold this one; which two, the other text says."""
+    first, second = (AROUND[(int(digest(other), 16) // k) % len(AROUND)] for k in (1, len(AROUND)))
+    return first.replace("@", text), second.replace("@", text)
 
 
 def valued(work: Callable, tree: tuple) -> str:
@@ -47,10 +63,11 @@ def valued(work: Callable, tree: tuple) -> str:
 
 
 def read(text: str) -> str:
-    """Digests of what a text is read as, of its values, and of what it is read as when damaged."""
+    """Digests of what a text is read as, of its values, and of what it is read as when damaged or part of another."""
     trees = readings(clean(text))
-    values = [valued(work, tree) for tree in trees for work in (exact, measured)]
-    return " ".join(map(digest, (trees, values, [readings(clean(part)) for part in damaged(text)])))
+    more = [readings(clean(part)) for part in (*damaged(text), *around(text, text))]
+    values = [valued(work, tree) for found in (trees, *more[-2:]) for tree in found for work in (exact, measured)]
+    return " ".join(map(digest, (trees, values, more)))
 
 
 def made() -> dict:
@@ -70,6 +87,11 @@ def made() -> dict:
             tolerance=[other.get("tolerance") for _, other in pairs],
         )
         letters = "".join(verdict.status.removeprefix("unparseable_")[0] for verdict in found)
+        for one in alike:  # gold and answer in the same two, and crosswise
+            gold, answer = one["gold"], extract_answer(one["response"]) or ""
+            pairs = product(around(gold, gold), around(answer, gold))
+            within = [compare(*pair, None, None, one.get("tolerance")) for pair in pairs]
+            letters += "".join(status.removeprefix("unparseable_")[0] for status in within)
         judged[phenomenon] = judged.get(phenomenon, "") + letters
         answers = [[extract_answer(part) for part in damaged(case["response"])] for case in alike]
         extracted.setdefault(phenomenon, []).extend(map(digest, answers))
