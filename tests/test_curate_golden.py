@@ -19,11 +19,10 @@ TEXT = "a train leaves the town at noon with red blue green boxes and how many a
 
 
 def questions(rng: np.random.Generator, count: int, length: int) -> list[str]:
-    return [
-        " ".join(rng.choice(TEXT.split(), rng.integers(length, 2 * length)))
-        + f" {rng.integers(9)} + {rng.integers(9)}?"
-        for _ in range(count)
-    ]
+    def words() -> str:
+        return " ".join(rng.choice(TEXT.split(), rng.integers(length, 2 * length)))
+
+    return [f"{words()} {rng.integers(9)} + {rng.integers(9)}?" for _ in range(count)]
 
 
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
