@@ -28,7 +28,7 @@ from sftrl.predict.features import Sample, sample_of, singles
 from sftrl.predict.judge import halves, max_t_p, permutation_p, permutations
 from sftrl.predict.order import benchmarks_of
 from sftrl.predict.runs import core_results
-from sftrl.predict.uncertainty import fisher_z
+from sftrl.predict.uncertainty import bootstrap_interval, fisher_z
 from sftrl.recipes import Judging
 from sftrl.tables import PREDICTORS, Predictor, direction, headline, label
 
@@ -711,3 +711,21 @@ def test_tokens_beside_regret(tables):
     untold = regret(runs_table(*tables)).set_index("predictor")["tokens"]
     assert set(untold.dropna().index) == {"random choice", "sft_tokens", "epochs", "examples"}
     assert (untold.dropna() == 0).all()
+
+
+def test_a_combination_needs_its_columns_and_no_more():
+    both = frame(**{"pass@1": [0.1, 0.2], "generalization_loss": [1.0, 2.0]})
+    assert predictor_names(both) == ["pass@1", "generalization_loss", "pass@1 + generalization_loss"]
+    assert predictor_names(both[["family", "run", "pass@1"]]) == ["pass@1"]
+
+
+def test_resamples_that_tie_with_the_estimate_count_half_in_the_bootstraps_bias():
+    drawn = np.array([0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8])  # three below, four ties, three above: no bias
+    found = bootstrap_interval(0.5, drawn, np.array([0.4, 0.5, 0.6]), level=0.5)
+    assert found == pytest.approx(tuple(np.quantile(drawn, [0.25, 0.75])))
+
+
+def test_the_ceilings_note_counts_one_and_more():
+    runs = frame(post_rl=[0.1, 0.3, 0.5, 0.4, 0.2], post_rl_sd=[0.01, 0.02, 0, 0, 0], n_seeds=[2, 1, 1, 1, 1])
+    assert noise_ceiling(runs)["note"][0] == "noise ceiling unknown: only 1 repeated RL seed"
+    assert noise_ceiling(runs.assign(n_seeds=[2, 2, 1, 1, 1]))["note"][0].endswith("only 2 repeated RL seeds")
