@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sftrl.verify import extract_answer, verify_many
 from sftrl.verify.exact import compare, readings
 from sftrl.verify.extract import MAX_LENGTH
+from sftrl.verify.values import measured
 
 fractions = st.builds(Fraction, st.integers(-999, 999), st.integers(1, 60))
 SIGNS = (
@@ -289,3 +290,12 @@ def test_a_sentence_in_a_json_field_is_read_as_one_unless_it_begins_with_a_numbe
 )  # fmt: skip
 def test_forms_that_are_read_and_seldom_written(answer, gold):
     assert compare(gold, answer) == "correct"
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "bits"),
+    [("cos", 20, 5), ("sinh", 20, 29), ("tanh", -20, 29), ("sinh", 10**10, 34), ("cosh", Fraction(1, 10**10), 33)],
+)
+def test_the_span_of_a_function_is_that_of_its_argument_and_of_what_hyperbolic_ones_make_of_it(name, at, bits):
+    """2^29 is e^20 as nearly as counts; an argument of 34 bits is far enough by itself."""
+    assert measured(("fn", name, (("num", Fraction(at)),)), {})[1] == bits
