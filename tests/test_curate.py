@@ -97,6 +97,14 @@ def test_clean_drops_each_row_for_its_first_reason():
     assert len(table.columns) == 5  # the table given is not changed
 
 
+def test_one_length_may_be_both_limits_and_none_may_cross():
+    table = examples(["a", "b", "c"], ["\\boxed{1}", "so \\boxed{1}", "it is so \\boxed{1}"])
+    words = {"count_tokens": lambda texts: [len(text.split()) for text in texts]}
+    assert clean(table, min_tokens=2, max_tokens=2, **words)[0]["prompt"].tolist() == ["b"]
+    with pytest.raises(InputError, match="max_tokens=2 is below min_tokens=3"):
+        clean(table, min_tokens=3, max_tokens=2, **words)
+
+
 def test_clean_can_verify_the_final_answer():
     table = examples(["p0", "p1", "p2"], ["\\boxed{0}", "\\boxed{1.0}", "\\boxed{17}"])
     table.loc[len(table)] = ["e3", "p3", "\\boxed{3}", None, "test"]
