@@ -182,6 +182,13 @@ def test_the_table_counts_each_problem_once_and_names_every_pair():
     assert len(pairs) == 5
 
 
+def test_single_tokens_may_be_counted_and_a_whole_share_asked_for():
+    pairs = overlaps(training(["two red pens", "red pens"]), problems(["red pens cost two"]), n=1, share=1)
+    assert pairs.empty
+    pairs = overlaps(training(["so two red pens cost"]), problems(["red pens cost two"]), n=1, share=1)
+    assert pairs[["rule", "share"]].to_numpy().tolist() == [["ngram", 1.0]]
+
+
 def test_bad_settings_are_named():
     for n, share in [(0, 0.5), (8, 0), (8, 1.5)]:
         with pytest.raises(InputError, match="overlap"):
