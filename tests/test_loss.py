@@ -161,7 +161,9 @@ def plain_kl(model, reference, tokenizer, examples) -> list[float]:
 def test_kl_from_a_reference_agrees_with_a_plain_loop(budget, examples, monkeypatch):
     model, reference, tokenizer = model_of("Gemma2"), model_of("Llama"), tokenizer_of()
     monkeypatch.setitem(loss.CHUNK_LOGITS, "cpu", 10 * model.config.vocab_size)
-    alone = response_loss(model, tokenizer, examples)
+    told: list[str] = []
+    alone = response_loss(model, tokenizer, examples, progress=told.append)
+    assert len(set(told[-1].split(" tokens")[0].split(" of "))) == 1  # all of them, and no more
     got = response_loss(model, tokenizer, examples, reference=reference, token_budget=budget)
     want = plain_kl(model, reference, tokenizer, examples)
     assert got.per_example["kl"].tolist() == pytest.approx(want, rel=1e-4)

@@ -86,6 +86,12 @@ def test_interval_of_a_regression_on_two_features_covers(n, rho2):
     assert abs(covered / 150 - expected) <= 0.03 + 0.01
 
 
+def test_a_regression_on_two_features_has_an_interval_with_a_run_to_spare_and_none_without():
+    low, high = multiple_r2_interval(0.9, 4, 2)
+    assert 0 <= low <= 0.9 <= high <= 1
+    assert np.isnan(multiple_r2_interval(0.9, 3, 2)).all()
+
+
 @pytest.mark.parametrize("families", [1, 2])
 def test_permutation_test_keeps_its_level(families):
     rng = np.random.default_rng(families)
