@@ -10,8 +10,7 @@ import math
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "data"
-# tests/test_NAME_golden.py makes what tests/data/golden_NAME.json holds.
-KEPT = ("curate", "passk", "predict", "verify")
+MAKERS = "test_*_golden.py"  # beside this file; each has `made`, and tests/data/golden_*.json what that gave
 
 
 def plain(value):
@@ -42,12 +41,13 @@ def differences(kept, made, where: str = "") -> list[str]:
     return [] if same else [f"{where}: {kept!r} became {made!r}"]
 
 
-def read(name: str):
-    """Read what is kept."""
-    return json.loads((FOLDER / f"golden_{name}.json").read_text())
+def changed(name: str, made) -> list[str]:
+    """Say where what was made, as `plain` gives it, differs from what is kept; the first twenty places."""
+    return differences(json.loads((FOLDER / f"golden_{name}.json").read_text()), made)[:20]
 
 
 if __name__ == "__main__":
-    for name in KEPT:
-        made = plain(importlib.import_module(f"test_{name}_golden").made())
+    for path in sorted(Path(__file__).resolve().parent.glob(MAKERS)):
+        made = plain(importlib.import_module(path.stem).made())
+        name = path.stem.removeprefix("test_").removesuffix("_golden")
         (FOLDER / f"golden_{name}.json").write_text(json.dumps(made, indent=0, ensure_ascii=False) + "\n")
