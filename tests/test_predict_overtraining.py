@@ -114,6 +114,25 @@ def test_several_families_are_summarised_alone_and_together():
     assert found["pairs_high"].iloc[-1] == pytest.approx(-2 / 8 + half)
 
 
+def test_the_base_and_its_own_responses_are_summarised_apart_from_more_epochs():
+    right = {"random-100-1ep": [4] * 8, "random-100-4ep": [6] * 8, "base": [4] * 8, "self0.3-100-4ep": [1] * 8}
+    found = overtraining(results(), counts(right))["sharpened"]
+    assert found[["family", "kind", "pairs"]].to_numpy().tolist() == [
+        ["f", "all", 2],
+        ["f", "epochs", 1],
+        ["f", "self", 1],
+    ]
+    assert found["change"].tolist() == pytest.approx([-1 / 16, 2 / 8, -3 / 8])
+    again = pd.concat([results(), results().assign(family="g")])
+    one = counts({run: right[run] for run in ("base", "self0.3-100-4ep")}).assign(family="g")
+    found = overtraining(again, pd.concat([counts(right), one]))["sharpened"].set_index(["family", "kind"])
+    assert list(found.index) == [("f", "all"), ("f", "epochs"), ("f", "self"), ("g", "all")] + [
+        ("all", kind) for kind in ("all", "epochs", "self")
+    ]
+    assert found["pairs"].tolist() == [2, 1, 1, 1, 3, 1, 2]
+    assert found.loc[("all", "self"), "change"] == pytest.approx(-3 / 8)
+
+
 def test_the_interval_covers_the_change_of_the_population():
     """Problems drawn anew: 95 % of intervals hold the true mean change, give or take what 400 draws leave open."""
     rng = np.random.default_rng(0)
@@ -146,6 +165,19 @@ def test_the_figure_holds_every_pair_that_went_through_rl():
     markers = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(markers) == 3
     assert sum(line.get_markerfacecolor() == "white" for line in markers) == 1
+
+
+def test_the_figure_marks_the_base_with_its_own_responses():
+    right = {
+        "random-100-1ep": [4, 3] * 4,
+        "random-100-4ep": [3, 5] * 4,
+        "base": [4, 2] * 4,
+        "self0.3-100-4ep": [1, 2] * 4,
+    }
+    said = overtraining(results(), counts(right))
+    (axes,) = ladders(said["pairs"], said["sharpened"]).axes
+    edges = [line.get_markeredgecolor() for line in axes.lines if line.get_marker() == "o"]
+    assert edges.count("black") == 1
 
 
 def test_the_figure_follows_sharpened_pairs_through_rl():

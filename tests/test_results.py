@@ -71,25 +71,31 @@ def test_a_regret_is_the_tables(cells):
 @pytest.mark.parametrize("cells", CHANGES, ids=["-".join(cells[:2]) for cells in CHANGES])
 def test_a_change_is_the_tables(cells):
     study, outcome, pairs, shown = cells
-    row = table(study, "sharpened").set_index("outcome").loc[outcome]
+    row = table(study, "sharpened").set_index(["kind", "outcome"]).loc[("all", outcome)]
     assert pairs == str(row["pairs"])
     assert shown == f"{100 * row['change']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
 
 
 @pytest.mark.parametrize("cells", FOUND, ids=["-".join(cells[:2]) for cells in FOUND])
 def test_what_was_found_is_the_tables(cells):
-    hypothesis, family, found, _ = cells
-    assert hypothesis_found(hypothesis, family) in found
+    hypothesis, family, found, judged = cells
+    numbers = measured(hypothesis, family)
+    assert said(hypothesis, numbers) in found
+    assert judged == verdict(hypothesis, numbers)
 
 
 @pytest.mark.parametrize("cells", IN_SHORT, ids=[cells[0] for cells in IN_SHORT])
 def test_a_hypothesis_in_short_is_what_was_found(cells):
-    hypothesis, _, *shown, verdict = cells
-    said = {family: (text, judged) for name, family, text, judged in FOUND if name == hypothesis}
+    hypothesis, _, *shown, judged = cells
+    digits = 2 if hypothesis in ("H2", "H3") else 1
     for family, cell in zip(FAMILIES, shown, strict=True):
-        change, low, high = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", cell).groups()
-        assert re.search(rf" {re.escape(change)}( points)?, {re.escape(low)} to {re.escape(high)}$", said[family][0])
-    assert verdict == said["all"][1]
+        numbers = measured(hypothesis, family)
+        change, low, high = numbers["estimate"]
+        expected = f"{change:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        if family == "all" and "pairs" in numbers:
+            expected += ", over pairs [{:+.1f}, {:+.1f}]".format(*numbers["pairs"])
+        assert cell == expected
+    assert judged == verdict(hypothesis, measured(hypothesis, "all"))
 
 
 @pytest.mark.parametrize("cells", ORDER, ids=["-".join(cells[:3]) for cells in ORDER])
@@ -106,28 +112,58 @@ def test_a_place_is_the_tables(cells):
     assert shown == [f"{row['strength']:.2f}", place, "{} to {}".format(*ends[:2]), "{} to {}".format(*ends[2:])]
 
 
-def hypothesis_found(hypothesis: str, family: str) -> str:
-    """Say what the committed tables of `cpu` hold on a hypothesis, in one family or in all."""
+def measured(hypothesis: str, family: str) -> dict[str, list]:
+    """Return what the committed tables of `cpu` hold on a hypothesis, in one family or in all.
+
+    `estimate`: with its interval, over problems for H1 and H5, for which `pairs` has the one over pairs, and
+    over runs for the others; `steps`: the change on the way, of H5; `of`: how many pairs count, of H1.
+    """
     study = "cpu" if family == "all" else f"cpu/{family}"
 
     def pool(name: str) -> str:
         return name if family == "all" else f"{name}/{family}"  # every run is live
 
-    changes = table("cpu", "sharpened").set_index(["family", "outcome"])
-    changes = 100 * changes.loc[family][["change", "low", "high"]]
-    if hypothesis == "H1":
+    if hypothesis in ("H1", "H5"):
+        changes = table("cpu", "sharpened").query("family == @family and kind == 'all'").set_index("outcome")
+        row = 100 * changes.loc["post_rl" if hypothesis == "H1" else "probe@100 less probe@24"]
+        ends = {"estimate": list(row[["change", "low", "high"]]), "pairs": list(row[["pairs_low", "pairs_high"]])}
+        if hypothesis == "H5":
+            return ends | {"steps": [100 * changes.loc[f"probe@{k}", "change"] for k in (24, 60, 100)]}
         pairs = table(study, "pairs")
-        of = f"{pairs['sharpened'].sum()} of {len(pairs)} pairs"
-        return "{}; mean change after RL {:+.1f} points, {:+.1f} to {:+.1f}".format(of, *changes.loc["post_rl"])
-    if hypothesis == "H5":
-        return "{:+.1f}, {:+.1f}, {:+.1f} points".format(*(changes.loc[f"probe@{k}", "change"] for k in (24, 60, 100)))
+        return ends | {"of": [pairs["sharpened"].sum(), len(pairs)]}
     if hypothesis == "H4":
         names = ["difference", "difference_low", "difference_high"]
         row = table("cpu", "regret").set_index(["pool", "predictor"]).loc[(pool("all"), "pass@32"), names]
-        return "{:+.1f} points, {:+.1f} to {:+.1f}".format(*(100 * row))
+        return {"estimate": list(100 * row)}
     key = {"H2": (pool("all"), "pass@32"), "H3": (pool("dataset"), "generalization_loss")}[hypothesis]
     row = table("cpu", "compared").set_index(["pool", "predictor"]).loc[key, ["z_difference", "z_low", "z_high"]]
-    return "{:+.2f}, {:+.2f} to {:+.2f}".format(*row)
+    return {"estimate": list(row)}
+
+
+def said(hypothesis: str, numbers: dict[str, list]) -> str:
+    """Put what was measured into the words of the table."""
+    if hypothesis in ("H2", "H3"):
+        return "{:+.2f}, {:+.2f} to {:+.2f}".format(*numbers["estimate"])
+    if hypothesis == "H4":
+        return "{:+.1f} points, {:+.1f} to {:+.1f}".format(*numbers["estimate"])
+    change, *ends = numbers["estimate"]
+    ends = "{:+.1f} to {:+.1f} over problems, {:+.1f} to {:+.1f} over pairs".format(*ends, *numbers["pairs"])
+    if hypothesis == "H1":
+        return "{} of {} pairs; mean change after RL {:+.1f} points, {}".format(*numbers["of"], change, ends)
+    return "{:+.1f}, {:+.1f}, {:+.1f} points; last less first {:+.1f}, {}".format(*numbers["steps"], change, ends)
+
+
+def verdict(hypothesis: str, numbers: dict[str, list]) -> str:
+    """Judge by the rules of docs/preregistration.md; where there are two intervals, both must say so."""
+    change, low, high = numbers["estimate"]
+    low, high = (of(x, y) for of, x, y in zip((min, max), (low, high), numbers.get("pairs", (low, high)), strict=True))
+    if hypothesis == "H5":
+        first, second, third = numbers["steps"]
+        return "for" if first > second > third and high < 0 else "not found"
+    if hypothesis in ("H2", "H3"):
+        return "for" if change >= 0.3 and low > 0 else "against" if high < 0.3 else "open"
+    against = low > -1 and (hypothesis == "H1" or high < 1)
+    return "for" if change <= -1 and high < 0 else "against" if against else "open"
 
 
 def test_each_at_its_own_rl_temperature_is_the_tables():
@@ -168,3 +204,10 @@ def test_the_readmes_numbers_are_those_of_the_results():
     pairs = table("cpu", "pairs").query("sharpened and fewer != 'base'")["post_rl_change"]
     assert f"end {-100 * pairs.min():.0f} point lower to {100 * pairs.max():.0f} higher" in readme
     assert f"end {-100 * pairs.min():.1f}\n  lower to {100 * pairs.max():.1f} higher" in TEXT
+
+
+def test_the_two_kinds_of_pairs_are_the_tables():
+    kinds = table("cpu", "sharpened").query("family == 'all' and outcome == 'post_rl'").set_index("kind")
+    own, epochs = (100 * kinds.loc[kind, ["change", "pairs_low", "pairs_high"]] for kind in ("self", "epochs"))
+    assert "ends {:.1f} [{:.1f}, {:.1f}] points lower than from their bases".format(*(-own.iloc[[0, 2, 1]])) in TEXT
+    assert "\n{:.1f} [{:.1f}, {:.1f}] higher (intervals over pairs)".format(*epochs) in TEXT

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sftrl.figures.style import BEST_RED, FAMILY_MARKERS, RL_BLUE, styled
-from sftrl.tables import POST_RL, need
+from sftrl.tables import BASE, POST_RL, need
 
 
 @styled
@@ -14,8 +14,9 @@ def ladders(pairs: pd.DataFrame, sharpened: pd.DataFrame | None = None) -> Figur
     """Draw each pair of runs that differ in epochs: the change of Pass@1 before RL across, after RL upwards.
 
     On the dotted line RL keeps what SFT gained; on the horizontal one nothing is left of it; below, the run that looked
-    better ends lower: a quagmire. Pairs in which Pass@k fell as Pass@1 rose are filled; where they were probed during
-    RL, a second panel shows what becomes of their mean change, a line a family.
+    better ends lower: a quagmire. Pairs in which Pass@k fell as Pass@1 rose are filled, those of the base with a run on
+    its own responses have a black edge; where pairs were probed during RL, a second panel shows what becomes of their
+    mean change, a line a family.
 
     Args:
         pairs, sharpened: rows of `pairs.csv` and `sharpened.csv`, as `sftrl.predict.overtraining` gives them.
@@ -33,6 +34,8 @@ def ladders(pairs: pd.DataFrame, sharpened: pd.DataFrame | None = None) -> Figur
         Line2D([], [], color=BEST_RED, marker="o", ls="", ms=5, label="Pass@1 up, Pass@k down before RL"),
         Line2D([], [], color=RL_BLUE, marker="o", mfc="white", ls="", ms=5, label="other pairs"),
     ]
+    if (rows["fewer"] == BASE).any():
+        looks.append(Line2D([], [], color="white", mec="black", marker="o", ls="", ms=5, label="base, own responses"))
     if len(markers) > 1:
         looks += [Line2D([], [], color="black", marker=m, ls="", ms=5, label=name) for name, m in markers.items()]
     figure.legend(handles=looks, loc="outside upper center", ncols=5 if len(probed) else 2)
@@ -43,9 +46,9 @@ def _probed(sharpened: pd.DataFrame | None) -> pd.DataFrame:
     """Return each family's rows of probes, with their `step`; none where there are fewer than two steps."""
     if sharpened is None:
         return pd.DataFrame()
-    need(sharpened, ["family", "outcome", "pairs", "change", "low", "high"], "sharpened")
+    need(sharpened, ["family", "kind", "outcome", "pairs", "change", "low", "high"], "sharpened")
     step = pd.to_numeric(sharpened["outcome"].str.extract(r"^probe@(\d+)$")[0])
-    rows = sharpened.assign(step=step)[step.notna() & (sharpened["family"] != "all")]
+    rows = sharpened.assign(step=step)[step.notna() & (sharpened["family"] != "all") & (sharpened["kind"] == "all")]
     return rows if rows["step"].nunique() > 1 else rows.iloc[:0]
 
 
@@ -55,7 +58,8 @@ def _draw_pairs(axes: Axes, rows: pd.DataFrame, markers: dict[str, str]) -> None
         ends = [100 * row[f"{POST_RL}_change_{end}"] for end in ("low", "high")]
         colour = BEST_RED if row["sharpened"] else RL_BLUE
         axes.plot([x, x], ends, color=colour, lw=0.9, alpha=0.6)
-        axes.plot(x, y, markers[row["family"]], color=colour, mfc=colour if row["sharpened"] else "white", ms=5)
+        looks = {"mfc": colour if row["sharpened"] else "white", "mec": "black" if row["fewer"] == BASE else colour}
+        axes.plot(x, y, markers[row["family"]], color=colour, ms=5, **looks)
     axes.axhline(0, color="#888888", lw=0.8)
     axes.axvline(0, color="#888888", lw=0.8)
     axes.axline((0, 0), slope=1, color="#888888", lw=0.8, ls=":")

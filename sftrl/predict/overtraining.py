@@ -6,6 +6,7 @@ run. Two checkpoints are measured on the same problems, so changes are paired ov
 
 import itertools
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -41,9 +42,10 @@ def overtraining(
     Returns:
         `pairs`: `family, fewer, more`, `pass@1_change`, `pass@k_change`, `sharpened`, and `post_rl_change` with its
         interval over problems, as shares; the mean over RL seeds, of which both have the same.
-        `sharpened`: `family` (and `all`, if there are several), `outcome` (`post_rl`, `probe@step`, and the last probe
-        less each one between it and step 0), `pairs`, `change`, an interval over problems (`low`, `high`) and one over
-        pairs (`pairs_low`, `pairs_high`).
+        `sharpened`: `family` (and `all`, if there are several), `kind` of pairs (`all`; where there are both, `epochs`
+        and `self`, the base and its own responses), `outcome` (`post_rl`, `probe@step`, and the last probe less each
+        one between it and step 0), `pairs`, `change`, an interval over problems (`low`, `high`) and one over pairs
+        (`pairs_low`, `pairs_high`).
 
     Raises:
         InputError: a column is missing.
@@ -119,24 +121,32 @@ def _mean(change: pd.Series, level: float) -> tuple[float, float, float]:
 
 
 def _summary(changes: dict[tuple, dict[str, pd.Series]], level: float) -> pd.DataFrame:
-    columns = ["family", "outcome", "pairs", "change", "low", "high", "pairs_low", "pairs_high"]
-    groups: dict[str, list] = {}
-    for (family, _, _), change in changes.items():
-        groups.setdefault(family, []).append(change)
-    if len(groups) > 1:
-        groups["all"] = list(changes.values())
+    columns = ["family", "kind", "outcome", "pairs", "change", "low", "high", "pairs_low", "pairs_high"]
     rows = []
-    for family, found in groups.items():
+    for family, kind, found in _groups(changes):
         outcomes = {name: [change[name] for change in found] for name in found[0]}
         *earlier, last = [name for name in outcomes if name.startswith("probe@") and name != "probe@0"] or [None]
         for name in earlier:
             outcomes[f"{last} less {name}"] = [b - a for a, b in zip(outcomes[name], outcomes[last], strict=True)]
         for name, each in outcomes.items():
             change, low, high = _mean(pd.concat(each, axis=1).mean(axis=1), level)
-            row = [family, name, len(each), change, low, high, np.nan, np.nan]
+            row = [family, kind, name, len(each), change, low, high, np.nan, np.nan]
             if len(each) > 1:
                 means = [_mean(one, level)[0] for one in each]
                 half = stats.t.ppf((1 + level) / 2, len(each) - 1) * np.std(means, ddof=1) / np.sqrt(len(each))
                 row[-2:] = change - half, change + half
             rows.append(row)
     return pd.DataFrame(rows, columns=columns)
+
+
+def _groups(changes: dict[tuple, dict[str, pd.Series]]) -> Iterator[tuple[str, str, list[dict[str, pd.Series]]]]:
+    """Group pairs by family, and all if there are several; in each all kinds, and each kind if there are both."""
+    families = list(dict.fromkeys(family for family, *_ in changes))
+    for family in [*families, *(["all"] if len(families) > 1 else [])]:
+        by_kind: dict[str, list] = {"all": [], "epochs": [], "self": []}
+        for (name, fewer, _), change in changes.items():
+            if family in (name, "all"):
+                by_kind["all"].append(change)
+                by_kind["self" if fewer == BASE else "epochs"].append(change)
+        both = by_kind["epochs"] and by_kind["self"]
+        yield from ((family, kind, found) for kind, found in by_kind.items() if kind == "all" or both)

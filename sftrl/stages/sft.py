@@ -10,13 +10,8 @@ from sftrl.stages import base, curation
 from sftrl.stages.job import Job, Work, given
 from sftrl.study import Study
 
-CHOICE = {
-    "selection",
-    "examples",
-    "tokens",
-    "temperature",
-    "epochs",
-}  # what of a run's settings says which examples, how often
+# What of a run's settings says which examples, and how often each is seen.
+CHOICE = {"selection", "examples", "tokens", "temperature", "epochs"}
 
 
 def job(study: Study, family: str, run: str) -> Job:
