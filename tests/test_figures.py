@@ -170,13 +170,16 @@ def test_scatter_shows_shares_in_percent():
     assert np.allclose(np.sort(plain.lines[1].get_xdata()), np.sort(runs["entropy"]))
 
 
-def test_rl_steps_are_whole_numbers_and_seeds_differ():
+def test_rl_steps_are_whole_numbers_and_curves_are_means_beside_each_seed():
     results, _ = study(2, seeds=2)
     figure = rl_curves(curves(results, steps=2)[0])
     figure.draw_without_rendering()
     assert all(float(t).is_integer() for t in figure.axes[0].get_xticks())
-    first, second = (line for line in figure.axes[0].lines[:2])
-    assert first.get_alpha() != second.get_alpha()
+    mean, *_, one, other = figure.axes[0].lines
+    assert np.allclose(mean.get_ydata(), (one.get_ydata() + other.get_ydata()) / 2)
+    assert not np.allclose(one.get_ydata(), other.get_ydata())
+    alone = rl_curves(curves(study(2, seeds=1)[0], steps=2)[0]).axes[0]
+    assert len(alone.lines) == len(figure.axes[0].lines) - 2
 
 
 @pytest.mark.parametrize("steps", [3, 200])

@@ -83,7 +83,9 @@ def crossing_k(ks: list[int], before: np.ndarray, after: np.ndarray) -> float | 
 
 @styled
 def rl_curves(curves: pd.DataFrame) -> Figure:
-    """Draw RL training: reward, shares of truncated responses and of groups without signal; the first seed is darkest.
+    """Draw RL training: reward, shares of truncated responses and of groups without signal, the means over RL seeds.
+
+    Where there are several seeds, the reward of each is drawn too, paler.
 
     Args:
         curves: rows of `rl_curves.csv`: `family, run, rl_seed, step, reward` and whichever of `clipped_ratio` and
@@ -96,9 +98,10 @@ def rl_curves(curves: pd.DataFrame) -> Figure:
     for axes, (family, run) in zip(panels, runs, strict=True):
         part = curves[(curves["family"] == family) & (curves["run"] == run)]
         for column, _, colour, dash in shown:
-            for i, (_, seed) in enumerate(part.groupby("rl_seed", dropna=False)):
-                seed = seed.sort_values("step")
-                axes.plot(seed["step"], smooth(seed[column]), color=colour, ls=dash, lw=1, alpha=0.45 if i else 1)
+            _plot(axes, part.groupby("step")[column].mean(), color=colour, ls=dash, lw=1)
+        seeds = [seed.set_index("step")["reward"].sort_index() for _, seed in part.groupby("rl_seed", dropna=False)]
+        for seed in seeds if len(seeds) > 1 else []:
+            _plot(axes, seed, color=RL_BLUE, lw=0.6, alpha=0.45)
         _panel_title(axes, family, run, curves["family"].nunique() > 1)
     panels[0].set_ylim(0, 1)
     panels[0].xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
@@ -106,7 +109,7 @@ def rl_curves(curves: pd.DataFrame) -> Figure:
     figure.supylabel("share, smoothed", fontsize=9)
     handles = [Line2D([], [], color=colour, ls=dash, label=label) for _, label, colour, dash in shown]
     if curves.groupby(["family", "run"])["rl_seed"].nunique().max() > 1:
-        handles.append(Line2D([], [], color=RL_BLUE, alpha=0.45, label="further RL seeds: paler"))
+        handles.append(Line2D([], [], color=RL_BLUE, lw=0.6, alpha=0.45, label="of each RL seed"))
     figure.legend(handles=handles, loc="outside upper center", ncols=4 if len(runs) >= COLUMNS else 2)
     return figure
 
@@ -204,6 +207,12 @@ def step_curves(curves: pd.DataFrame) -> Figure:
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
+
+
+def _plot(axes: Axes, values: pd.Series, **looks) -> None:
+    """Plot values over their index, smoothed; of a long curve some fifty points, as a page holds hundreds of curves."""
+    thin = slice(None, None, max(1, len(values) // 50))
+    axes.plot(values.index[thin], smooth(values)[thin], **looks)
 
 
 def smooth(values: pd.Series) -> np.ndarray:
