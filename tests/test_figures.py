@@ -12,10 +12,22 @@ from PIL import Image
 from simulated import KS, curves, study
 
 from sftrl.errors import InputError
-from sftrl.figures import bars, decision, k_sweep, one_run, passk_curves, redraw, rl_curves, save, scatter, strength
+from sftrl.figures import (
+    bars,
+    decision,
+    k_sweep,
+    ladders,
+    one_run,
+    passk_curves,
+    redraw,
+    rl_curves,
+    save,
+    scatter,
+    strength,
+)
 from sftrl.figures.curves import crossing_k
 from sftrl.figures.style import BEST_RED, RL_BLUE, SAME, looks_like
-from sftrl.files import write_table
+from sftrl.files import read_tables, write_table
 from sftrl.predict import analyse, judge, pools, replay, runs_table
 from sftrl.recipes import Judging
 
@@ -168,6 +180,12 @@ def test_scatter_shows_shares_in_percent():
     assert plain.get_xlabel() == "entropy, nats/token"
     assert np.allclose(np.sort(share.lines[1].get_xdata()), np.sort(100 * runs["pass@1"]))
     assert np.allclose(np.sort(plain.lines[1].get_xdata()), np.sort(runs["entropy"]))
+
+
+def test_no_word_of_the_committed_ladders_is_cut_off():
+    tables = read_tables(Path(__file__).resolve().parent.parent / "figures" / "cpu")
+    assert tables["pairs"]["family"].nunique() == 4
+    assert cut_off(ladders(tables["pairs"], tables["sharpened"])) == []
 
 
 def test_rl_steps_are_whole_numbers_and_curves_are_means_beside_each_seed():

@@ -38,7 +38,7 @@ def ladders(pairs: pd.DataFrame, sharpened: pd.DataFrame | None = None) -> Figur
         looks.append(Line2D([], [], color="white", mec="black", marker="o", ls="", ms=5, label="base, own responses"))
     if len(markers) > 1:
         looks += [Line2D([], [], color="black", marker=m, ls="", ms=5, label=name) for name, m in markers.items()]
-    figure.legend(handles=looks, loc="outside upper center", ncols=5 if len(probed) else 2)
+    figure.legend(handles=looks, loc="outside upper center", ncols=4 if len(probed) else 2)
     return figure
 
 
