@@ -156,7 +156,8 @@ def said(hypothesis: str, numbers: dict[str, list]) -> str:
 def verdict(hypothesis: str, numbers: dict[str, list]) -> str:
     """Judge by the rules of docs/preregistration.md; where there are two intervals, both must say so."""
     change, low, high = numbers["estimate"]
-    low, high = (of(x, y) for of, x, y in zip((min, max), (low, high), numbers.get("pairs", (low, high)), strict=True))
+    over_pairs = numbers.get("pairs", [low, high])
+    low, high = min(low, over_pairs[0]), max(high, over_pairs[1])
     if hypothesis == "H5":
         first, second, third = numbers["steps"]
         return "for" if first > second > third and high < 0 else "not found"
