@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the hub; without a network, asking takes half a minute
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread only waits, worse on a busy machine
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -176,7 +176,7 @@ def test_a_broken_push_leaves_no_finished_job(hub, study):
     hub.broken_after = 1
     with_small_commits = "import sys; from sftrl import hub; hub.FILES_A_COMMIT = 3; sys.exit(hub.main(sys.argv[1:]))"
     env = os.environ | {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_right", "HF_HOME": f"{study}/cache"}
-    env |= {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
+    env |= {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", with_small_commits, "push", "mine", "me/study"]
     ran = subprocess.run(command, cwd=study, env=env, capture_output=True, text=True)
     assert ran.returncode == 1

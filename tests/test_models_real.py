@@ -466,7 +466,8 @@ def test_what_the_hub_refuses_is_said_in_one_line(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     environment = os.environ | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     asked = ["gated/m", "absent/m", "there/m@v9", "there/m"]
     try:
@@ -489,7 +490,7 @@ def test_a_model_fetched_before_needs_no_hub(folders, tmp_path):
     references = snapshot.parent.parent / "refs"
     references.mkdir()
     (references / "main").write_text("abc")
-    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     lines = subprocess.run(
         [sys.executable, "-c", ASK, "some/model", "other/model@v1"],
         capture_output=True, text=True, env=environment, check=True,

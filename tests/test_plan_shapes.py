@@ -64,8 +64,7 @@ def test_names_of_its_own_for_its_sizes(tmp_path):
     assert (found.hidden, found.intermediate, found.layers) == (768, 3072, 12)
 
 
-def test_a_config_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_config_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(InputError, match="nobody/nothing: its config cannot be read"):
         shape("nobody/nothing")
     (tmp_path / "config.json").write_text("{")

@@ -13,7 +13,7 @@ from sftrl.files import write_json
 from sftrl.plan.machines import machine
 from sftrl.plan.schedule import longest_chain, makespan
 from sftrl.plan.table_of_costs import PLACES, duration, number, table, tasks, warnings
-from sftrl.stages import costs
+from sftrl.stages import costs, job_cost
 from sftrl.study import Study
 from sftrl.study.params import check
 
@@ -176,7 +176,7 @@ def test_finished_jobs_correct_the_rates(fresh):
     before, measured = costs.rows(study, machine("cpu"))
     assert measured == {}
     jobs = [job for job in costs.all_jobs(study) if job.notebook == "04_grpo"]
-    cost = costs.cost(study, jobs[0], machine("cpu")).seconds
+    cost = job_cost.cost(study, jobs[0], machine("cpu")).seconds
     for job, seconds in zip(jobs[:2], (3 * cost, 5 * cost), strict=True):
         made = {"settings": job.settings, "outputs": {}, "inputs": {}, "device": "x86_64", "id": "0"}
         # Of a core its time counts, not how long the job waited for it; older manifests hold the wall time alone.

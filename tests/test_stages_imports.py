@@ -13,7 +13,7 @@ from tiny import tiny_folder
 from sftrl import stages
 from sftrl.errors import InputError
 from sftrl.generations import Store
-from sftrl.stages import costs
+from sftrl.stages import costs, job_cost
 from sftrl.stages.preflight import preflight
 from sftrl.study import Study
 from sftrl.study.params import check
@@ -97,7 +97,7 @@ def test_with_sft_examples_the_models_give_loss_and_lengths(tmp_path, monkeypatc
     assert summary.benchmarks["mean_tokens"].notna().all()  # though the files of one harness count no tokens
     kept = Store(stages.evaluation.store(plan, *which)).read()
     assert len(kept) == 6 + 4
-    assert costs.cost(plan, work.job, costs.machine_of(plan)).seconds < 1  # the loss alone
+    assert job_cost.cost(plan, work.job, costs.machine_of(plan)).seconds < 1  # the loss alone
 
 
 def test_faults_of_the_files_are_named_before_any_work(tmp_path):

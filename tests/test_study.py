@@ -237,6 +237,13 @@ def test_seeds_differ_by_use_and_repeat():
     assert study(seed=1).seed("sft") != plan.seed("sft")
 
 
+def test_a_name_that_the_study_does_not_have_is_refused():
+    with pytest.raises(InputError, match=r"^run: 'random-9k-1ep' is not one of base, random-64-1ep"):
+        study().run("random-9k-1ep")
+    with pytest.raises(InputError, match=r"^family: 'gpt' is not one of llama-smoke"):
+        study().family("gpt")
+
+
 class TestFromNotebook:
     """What papermill injects stands in a cell headed `# Parameters`; papermill itself only warns of unknown names."""
 

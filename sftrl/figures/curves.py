@@ -211,7 +211,8 @@ def step_curves(curves: pd.DataFrame) -> Figure:
 
 def _plot(axes: Axes, values: pd.Series, **looks) -> None:
     """Plot values over their index, smoothed; of a long curve some fifty points, as a page holds hundreds of curves."""
-    thin = slice(None, None, max(1, len(values) // 50))
+    last = len(values) - 1
+    thin = sorted({*range(0, last, max(1, len(values) // 50)), last})
     axes.plot(values.index[thin], smooth(values)[thin], **looks)
 
 

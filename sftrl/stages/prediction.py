@@ -170,7 +170,8 @@ def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
     """Write judgements and figures, finish the job, and copy what is small to `figures/<study>`; return the folder.
 
-    A study whose params are not those of its file keeps its figures in the job's own folder.
+    A study whose params are not those of its file keeps its figures in the job's own folder. Where a finished job's
+    tables are there already, its figures are left alone: `make figures` may have drawn them anew since.
     """
     from sftrl.figures import redraw
 
@@ -187,6 +188,8 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
     if not study.is_committed:
         return work.folder
     made = sorted(path for path in work.folder.iterdir() if path.suffix in (".csv", ".png", ".pdf", ".md"))
+    if work.done and all(_is_there(path, study.figures / path.name) for path in made):
+        return study.figures
     for path in made:
         with whole_file(study.figures / path.name) as temporary:
             shutil.copyfile(path, temporary)
@@ -195,6 +198,11 @@ def publish(study: Study, said: dict[str, pd.DataFrame], work: Work) -> Path:
         if table_name(path) in tables and not (work.folder / path.name).exists():
             path.unlink()  # the same table in other parts
     return study.figures
+
+
+def _is_there(made: Path, published: Path) -> bool:
+    drawn = made.suffix in (".png", ".pdf")
+    return published.is_file() and (drawn or published.read_bytes() == made.read_bytes())
 
 
 def _shorten(path: Path) -> None:
