@@ -119,12 +119,20 @@ def table_name(path: Path) -> str:
     return path.name.partition(".")[0]
 
 
-def cut(path: Path, parts: int) -> None:
-    """Cut a CSV table into so many files, of as many rows each: `results.1.csv`, `results.2.csv` for `results.csv`."""
+def cut(path: Path, most: int) -> None:
+    """Cut a CSV table into `results.1.csv`, `results.2.csv` and so on, as few as have at most `most` bytes each.
+
+    They have as many rows each; a part of one row may be larger.
+    """
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    size = -(-len(table) // parts)
-    for part in range(parts):
-        write_table(table[part * size : (part + 1) * size], path.with_suffix(f".{part + 1}.csv"))
+    rows = len(table)
+    for parts in range(-(-path.stat().st_size // most), rows + 1):
+        size = -(-rows // parts)
+        pieces = [table[start : start + size] for start in range(0, rows, size)]
+        if size == 1 or max(len(piece.to_csv(index=False).encode()) for piece in pieces) <= most:
+            break
+    for number, piece in enumerate(pieces, 1):
+        write_table(piece, path.with_suffix(f".{number}.csv"))
     path.unlink()
 
 

@@ -182,9 +182,10 @@ def test_scatter_shows_shares_in_percent():
     assert np.allclose(np.sort(plain.lines[1].get_xdata()), np.sort(runs["entropy"]))
 
 
-def test_no_word_of_the_committed_ladders_is_cut_off():
-    tables = read_tables(Path(__file__).resolve().parent.parent / "figures" / "cpu")
-    assert tables["pairs"]["family"].nunique() == 4
+@pytest.mark.parametrize(("study", "families"), [("cpu", 4), ("controls", 15)])
+def test_no_word_of_the_committed_ladders_is_cut_off(study, families):
+    tables = read_tables(ROOT / "figures" / study)
+    assert tables["pairs"]["family"].nunique() == families
     assert cut_off(ladders(tables["pairs"], tables["sharpened"])) == []
 
 
@@ -196,6 +197,7 @@ def test_rl_steps_are_whole_numbers_and_curves_are_means_beside_each_seed():
     mean, *_, one, other = figure.axes[0].lines
     assert np.allclose(mean.get_ydata(), (one.get_ydata() + other.get_ydata()) / 2)
     assert not np.allclose(one.get_ydata(), other.get_ydata())
+    assert rl_curves(curves(results, steps=120)[0]).axes[0].lines[0].get_xdata()[-1] == 120
     alone = rl_curves(curves(study(2, seeds=1)[0], steps=2)[0]).axes[0]
     assert len(alone.lines) == len(figure.axes[0].lines) - 2
 

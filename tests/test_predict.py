@@ -211,11 +211,23 @@ def test_pools_by_name():
     for _, recipe in found["instance/llama"].groupby(["epochs", "learning_rate"]):
         assert recipe["selection"].nunique() > 1
     assert set(found["all/qwen"]["family"]) == {"qwen"}
+    assert not [name for name in pools(runs.drop_duplicates("family")) if "/" in name]  # one run is no pool
     some = pools(runs, live=0.3)["live"]
     assert len(some) == (runs["post_sft"] >= 0.3).sum() < len(runs)
     assert "live" not in pools(runs, live=1.0)
     with pytest.raises(InputError, match="no pool 'datasets'"):
         analyse(*study(4), only=("datasets",))
+
+
+def test_families_of_one_run_cannot_be_judged_and_it_is_said():
+    found = analyse(*study(1, tuple("abcde")), splits=5, judging=Judging(resamples=20))
+    for name in ("judged", "compared", "regret"):
+        assert set(found[name]["pool"]) == {"all", "dataset", "benchmark:chains", "benchmark:equations"}
+    row = found["judged"].query("pool == 'all' and predictor == 'pass@1' and target == 'post_rl'").iloc[0]
+    assert row["n"] == 0
+    assert row["left_out"].count(",") == 4
+    assert row["note"].endswith("; missing for a random-100-1ep-0, b random-100-1ep-0, c random-100-1ep-0 and 2 more")
+    assert "decision" not in found
 
 
 def test_core_is_the_average_of_its_benchmarks(tables):

@@ -73,6 +73,7 @@ def project(tmp_path_factory):
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("IPYTHONDIR", str(folder / ".ipython"))
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in the kernel: it starts sooner
         for name in ("JUPYTER_PATH", "SFTRL_KERNEL"):
             patch.setenv(name, "")  # so that what `warm` writes there is taken back
         warm.start(1)

@@ -122,22 +122,21 @@ def test_a_study_of_too_few_runs_for_an_order_is_shown_without():
 
 
 def test_a_large_table_is_kept_with_fewer_digits_or_in_parts_and_a_small_one_as_it_is(tmp_path, monkeypatch):
-    table = pd.DataFrame({"run": "r", "x": [1.23456789, 0.000123456789, 12345.6789] * 4, "n": 7})
+    table = pd.DataFrame({"run": ["r", "r", "of a long name"] * 4, "x": [1.23456789, 0.000123456789, 12345.6789] * 4})
     path = tmp_path / "table.csv"
     write_table(table, path)
     before = path.read_bytes()
     prediction._shorten(path)
     assert path.read_bytes() == before
     monkeypatch.setattr(prediction, "SMALL", len(before) - 1)
-    monkeypatch.setattr(prediction, "HEAD", 20)
     prediction._shorten(path)
     assert len(path.read_bytes()) < len(before)
     assert read_table(path)["x"].tolist() == [1.23457, 0.000123457, 12345.7] * 4
-    monkeypatch.setattr(prediction, "SMALL", 130)
+    monkeypatch.setattr(prediction, "SMALL", 80)
     prediction._shorten(path)
     parts = list(tmp_path.iterdir())
-    assert len(parts) > 1
-    assert all(part.stat().st_size <= 130 for part in parts)
+    assert len(parts) > 2
+    assert all(part.stat().st_size <= 80 for part in parts)
     assert read_table(path)["x"].tolist() == [1.23457, 0.000123457, 12345.7] * 4
     pd.testing.assert_frame_equal(read_tables(tmp_path)["table"], read_table(path))
 

@@ -15,6 +15,7 @@ from sftrl.tables import COMBINATIONS, DESCRIPTION, RUN, direction, need, predic
 
 OF_SEEDS = ("post_rl_sd", "n_seeds")
 LEAST = 4  # runs; with fewer, a line fits almost anything
+NAMED = 3  # runs that a note names; the column `left_out` has all
 TOGETHER = "_"  # a column of zeros, which every run has
 
 
@@ -78,7 +79,8 @@ def unfit(sample: Sample, name: str, target: str) -> str | None:
     """Say why a sample cannot be judged, or None."""
     least = LEAST + sample.x.shape[1] - 1
     if sample.size < least:
-        missing = f"; missing for {', '.join(sample.left_out)}" if sample.left_out else ""
+        first, more = sample.left_out[:NAMED], len(sample.left_out) - NAMED
+        missing = f"; missing for {', '.join(first)}" + (f" and {more} more" if more > 0 else "") if first else ""
         both = target if name == target else f"{name} and {target}"
         return f"runs with {both}: {len(sample.y)}; at least {least} are needed{missing}"
     if measures.flat(measures.centred(sample.y, sample.groups)):

@@ -31,6 +31,8 @@ def leaving_one_out(measure: Callable[[np.ndarray, np.ndarray], np.ndarray], gro
 def centred(values: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Subtract the mean along the last axis, or each group's own mean, where `groups` (n,) holds 0, 1, 2, ..."""
     values = np.asarray(values, float)
+    if not values.size:
+        return values
     if groups is None:
         rest = values - values.mean(axis=-1, keepdims=True)
     else:

@@ -117,8 +117,8 @@ def pools(runs: pd.DataFrame, *, live: float | None = None) -> dict[str, pd.Data
     `all`; `live` (Pass@1 after SFT of at least `live`, if some run has less: RL can reward something); `dataset` (the
     paper's dataset level: one SFT distribution, so only random selection, with varying examples, epochs and learning
     rate); `instance` (the paper's instance level: one recipe, so every run of an (epochs, learning rate) at which
-    several selections were trained); and each of them within one family, as `all/llama`. The two levels are
-    given only where the table describes the runs (`selection`, `epochs`).
+    several selections were trained); and each of them within one family that has two or more of its runs, as
+    `all/llama`. The two levels are given only where the table describes the runs (`selection`, `epochs`).
     """
     found = {"all": runs}
     if live is not None and (runs[POST_SFT] < live).any():
@@ -130,7 +130,7 @@ def pools(runs: pd.DataFrame, *, live: float | None = None) -> dict[str, pd.Data
         found["instance"] = runs[several]
     if runs["family"].nunique() > 1:
         for name, pool in list(found.items()):
-            found |= {f"{name}/{family}": rows for family, rows in pool.groupby("family")}
+            found |= {f"{name}/{family}": rows for family, rows in pool.groupby("family") if len(rows) > 1}
     return {name: pool.reset_index(drop=True) for name, pool in found.items() if len(pool)}
 
 

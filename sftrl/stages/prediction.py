@@ -19,7 +19,6 @@ MEASURED = (
     "results", "predictors", "sft_curves", "rl_curves", "step_curves", "rl_probes", "problem_counts",
 )  # fmt: skip
 SMALL = 300_000  # bytes of a table that is kept with the code
-HEAD = 10_000  # of them, room for the line of names and for rows of unequal length
 DIGITS = 6  # significant ones, of the numbers of a table that would be larger
 NAMED = 5  # changed files named in a line
 PRINTED = 6  # decimals of a judgement as it is written: enough for any figure, and a small file
@@ -211,4 +210,4 @@ def _shorten(path: Path) -> None:
         return
     write_table(pd.read_csv(path), path, DIGITS)
     if path.stat().st_size > SMALL:
-        cut(path, -(-path.stat().st_size // (SMALL - HEAD)))
+        cut(path, SMALL)
