@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sftrl.files import read_table
 from sftrl.predict import overtraining
@@ -31,6 +33,8 @@ REGRET = rows("| study | pool | chosen by | regret, points |")
 CHANGES = rows("| study | outcome | pairs | change, points |")
 FOUND = rows("| | family | what was found | verdict |")
 IN_SHORT = rows("| | claim | Llama | Qwen3 | Mistral | Qwen3, .36M | all | verdict |")
+OVER_BASES = rows("| | claim | Llama | Qwen3 | Mistral | all fifteen | verdict |")
+BASES = rows("| base | Pass@1 | Pass@64 | Pass@1 after RL | control: Pass@1 | Pass@64 | after RL | less base, points |")
 ORDER = rows("| study | pool | predictor | Spearman | place of 49 | without one run | without one benchmark |")
 FAMILIES = ["llama-tiny", "qwen3-tiny-2", "mistral-tiny", "qwen3-large", "all"]
 
@@ -96,6 +100,86 @@ def test_a_hypothesis_in_short_is_what_was_found(cells):
             expected += ", over pairs [{:+.1f}, {:+.1f}]".format(*numbers["pairs"])
         assert cell == expected
     assert judged == verdict(hypothesis, measured(hypothesis, "all"))
+
+
+@pytest.mark.parametrize("cells", OVER_BASES, ids=[cells[0] for cells in OVER_BASES])
+def test_a_hypothesis_on_controls_is_what_was_found(cells):
+    hypothesis, _, *shown, judged = cells
+    changes = table("controls", "sharpened").query("kind == 'all'").set_index(["outcome", "family"])["change"]
+    changes = 100 * changes["post_rl" if hypothesis == "H6" else "probe@100 less probe@24"].drop("all")
+    of = changes.index.str.partition("-").get_level_values(0)
+    for architecture, cell in zip(("llama", "qwen3", "mistral", None), shown, strict=True):
+        values = changes[of == architecture] if architecture else changes
+        change, low, high = over_bases(values)
+        assert cell == f"{change:+.1f} [{low:+.1f}, {high:+.1f}]"
+    assert judged == ("for" if high < 0 and (hypothesis == "H7" or change <= -1) else "open")
+    row = table("controls", "sharpened").query("family == 'all'").set_index("outcome").loc["post_rl"]
+    assert hypothesis == "H7" or [change, low, high] == pytest.approx(
+        list(100 * row[["change", "pairs_low", "pairs_high"]]), abs=1e-4
+    )
+
+
+def over_bases(values: pd.Series) -> tuple[float, float, float]:
+    """Return the mean and its interval at 95 % (t), as registered."""
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std() / np.sqrt(len(values))
+    return values.mean(), values.mean() - half, values.mean() + half
+
+
+def controls() -> pd.DataFrame:
+    """Return the scores and losses of `controls` in percent, a row a checkpoint, with its Pass@1 after RL."""
+    results, predictors = table("controls", "results"), table("controls", "predictors")
+    rows = results[results["benchmark"] == "average"].set_index(["family", "run"])
+    before, after = rows[rows["phase"] == "post_sft"], rows[rows["phase"] == "post_rl"]["pass@1"]
+    losses = predictors.set_index(["family", "run"])["generalization_loss"]
+    return 100 * before.filter(regex=r"^pass@\d+$").assign(after=after, loss=-losses / 100)
+
+
+def test_the_bases_and_their_controls_are_the_tables():
+    scores, pairs = controls(), table("controls", "pairs").set_index("family")
+    assert pairs["sharpened"].all()
+    assert [cells[0] for cells in BASES] == pairs.sort_values("post_rl_change").index.tolist()
+    for family, *shown, change in BASES:
+        both = [scores.loc[(family, run)] for run in ("base", "self0.3-800-4ep")]
+        assert shown == [f"{score[name]:.1f}" for score in both for name in ("pass@1", "pass@64", "after")]
+        ends = 100 * pairs.loc[family, ["post_rl_change", "post_rl_change_low", "post_rl_change_high"]]
+        assert change == "{:+.1f} [{:+.1f}, {:+.1f}]".format(*ends)
+
+
+def test_what_the_text_says_of_controls_is_the_tables():
+    scores, pairs = controls(), table("controls", "pairs")
+    base, control = (scores.xs(run, level="run") for run in ("base", "self0.3-800-4ep"))
+    gained = [(one["after"] - one["pass@1"]).mean() for one in (base, control)]
+    assert "RL adds {:.1f} points to\n  the base and {:.1f} to what looks better.".format(*gained) in TEXT
+    rise, fall = 100 * pairs["pass@1_change"], -100 * pairs["pass@64_change"]
+    risen, fallen = (
+        f"rises by {rise.min():.0f} to {rise.max():.0f} points",
+        f"falls by {fall.min():.0f} to {fall.max():.0f}.",
+    )
+    assert f"its Pass@1 {risen}, its Pass@64 {fallen}" in TEXT
+    lower, higher = (pairs["post_rl_change_high"] < 0).sum(), (pairs["post_rl_change_low"] > 0).sum()
+    assert (lower, higher) == (7, 1)
+    best, lost = np.maximum(base["after"], control["after"]), {}
+    for name in ("pass@1", "pass@4", "pass@8", "pass@16", "pass@32", "pass@64", "loss"):
+        preferred = control[name] > base[name]
+        lost[name] = preferred.sum(), (best - control["after"].where(preferred, base["after"])).mean()
+    assert [count for count, _ in lost.values()] == [15, 15, 10, 1, 0, 0, 0]
+    assert [f"{cost:.1f}" for _, cost in lost.values()] == ["6.9", "6.9", "1.8", "1.6", "1.0", "1.0", "1.0"]
+    told = [
+        f"{named} {stats.spearmanr(base[name], base['after'])[0]:.2f} and "
+        f"{stats.spearmanr(scores[name], scores['after'])[0]:.2f}".replace("0.", ".")
+        for name, named in (
+            ("pass@1", "Pass@1"), ("pass@16", "Pass@16"), ("pass@32", "Pass@32"), ("pass@64", "Pass@64"),
+        )
+    ]  # fmt: skip
+    loss = [-stats.spearmanr(rows["loss"], rows["after"])[0] for rows in (base, scores)]
+    told.append("the loss {:.2f} and {:.2f}".format(*loss).replace("0.", "."))
+    assert ", ".join(told) in " ".join(TEXT.split())
+    said = "Choosing between the two by Pass@1 costs 6.9 points, by Pass@32 or the loss 1.0."
+    assert said in " ".join(TEXT.split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    change, low, high = over_bases(100 * pairs["post_rl_change"])
+    for text in (readme, " ".join(TEXT.split())):
+        assert f"ends {-change:.1f} points lower [{-high:.1f}, {-low:.1f}]" in text
 
 
 @pytest.mark.parametrize("cells", ORDER, ids=["-".join(cells[:3]) for cells in ORDER])
@@ -186,6 +270,8 @@ def test_every_table_is_there():
     assert len(REGRET) >= 6
     assert len(ORDER) >= 6
     assert [cells[0] for cells in IN_SHORT] == [f"H{i}" for i in range(1, 6)]
+    assert [cells[0] for cells in OVER_BASES] == ["H6", "H7"]
+    assert len(BASES) == 15
     assert {(name, family) for name, family, *_ in FOUND} >= {(f"H{i}", "all") for i in range(1, 6)}
 
 
@@ -199,9 +285,9 @@ def test_the_readmes_numbers_are_those_of_the_results():
     assert f"its Spearman is {one:.2f}, of Pass@32 {large:.2f}, of the loss {loss:.2f};" in readme
     assert f"Spearman {one:.2f}, Pass@32 {large:.2f}, the loss {loss:.2f}.".replace("0.", ".") in TEXT
     own = pd.concat([table(study, "pairs").query("fewer == 'base'") for study in ("gates", "cpu")])
-    lower = -100 * own.loc[own["post_rl_change_high"] < 0, "post_rl_change"]
-    assert (len(lower), len(own)) == (3, 5)
-    assert f"Three bases of five end lower so, by {lower.min():.0f} to {lower.max():.0f} points." in readme
+    lower = -100 * own.loc[own["post_rl_change_high"] < 0, "post_rl_change"].sort_values()
+    assert len(own) == 5
+    assert "three ended lower, by {:.0f}, {:.0f} and {:.0f} points".format(*lower) in TEXT
     pairs = table("cpu", "pairs").query("sharpened and fewer != 'base'")["post_rl_change"]
     assert f"end {-100 * pairs.min():.0f} points lower to {100 * pairs.max():.0f} higher" in readme
     assert f"end {-100 * pairs.min():.1f}\n  lower to {100 * pairs.max():.1f} higher" in TEXT
