@@ -39,9 +39,10 @@ PARAMS = {
     "evaluation": {"samples": 1, "samples_post_rl": 1, "temperature": 0.0, "max_tokens": 8},
 }  # fmt: skip
 LORA = {"lora": {"rank": 2, "alpha": 4.0}}
+VLLM = {"engine": "vllm", "vllm": {"distributed_executor_backend": "uni"}}  # one process fewer to start
 WAYS = {
     "llama3": {},
-    "mistral": {"sft": LORA, "grpo": LORA, "evaluation": {"engine": "vllm"}},
+    "mistral": {"sft": LORA, "grpo": LORA, "evaluation": VLLM},
     "chatml": {"sft": {"packing": True}},
 }
 
@@ -73,7 +74,6 @@ def project(tmp_path_factory):
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("IPYTHONDIR", str(folder / ".ipython"))
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in the kernel: it starts sooner
         for name in ("JUPYTER_PATH", "SFTRL_KERNEL"):
             patch.setenv(name, "")  # so that what `warm` writes there is taken back
         warm.start(1)
