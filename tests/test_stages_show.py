@@ -4,6 +4,7 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from simulated import study as simulated
@@ -12,7 +13,7 @@ from sftrl.chat import encode_prompt
 from sftrl.errors import InputError
 from sftrl.files import read_table, read_tables, write_table
 from sftrl.models import load_tokenizer
-from sftrl.predict import analyse
+from sftrl.predict import advice_on_pairs, analyse
 from sftrl.recipes import Checkpoint, Judging
 from sftrl.stages import manifest, prediction, show
 from sftrl.study import Study
@@ -34,6 +35,32 @@ def finished(monkeypatch):
 def test_a_finished_study_gives_the_answer_that_was_written_when_it_was_judged(finished):
     assert prediction.answer(finished) == (QUICK / "README.md").read_text().split("\n\n", 1)[1].strip()
     assert not set(prediction.MEASURED) & set(finished)
+
+
+@pytest.mark.parametrize("study", ["controls", "gates", "gates-hot", "gates-warm"])
+def test_too_few_runs_for_a_decision_still_say_what_rl_made_of_the_sharpened(study):
+    folder = ROOT / "figures" / study
+    tables = read_tables(folder)
+    assert "decision" not in tables
+    told = prediction.answer(tables)
+    assert told == (folder / "README.md").read_text().split("\n\n", 1)[1].strip()
+    few = "Too few runs to decide among."
+    assert told.startswith(f"{few} In ")
+    assert prediction.answer({}) == few
+
+
+def test_pairs_in_words():
+    rows = {"kind": "all", "outcome": "post_rl", "change": -0.0584, "low": -0.08, "high": -0.04}
+    one = pd.DataFrame([rows | {"family": "a", "pairs": 1, "pairs_low": np.nan, "pairs_high": np.nan}])
+    assert advice_on_pairs(one) == (
+        "In 1 pair of runs one has the higher Pass@1 and the lower Pass@k after SFT: RL from it ends 5.8 points "
+        "lower than from the other (change -8.0 to -4.0, 95 % interval over problems)."
+    )
+    both = pd.concat(
+        [one, pd.DataFrame([rows | {"family": "all", "pairs": 15, "pairs_low": -0.114, "pairs_high": 0.01}])]
+    )
+    assert advice_on_pairs(both).startswith("In 15 pairs of runs")
+    assert advice_on_pairs(both).endswith("(change -11.4 to +1.0, 95 % interval over pairs).")
 
 
 def test_the_key_table_is_in_percent_best_after_rl_first(finished):

@@ -18,7 +18,7 @@ The parts: `runs` (from the study's files to runs), `features` and `measures` (w
 `forecast`, `ranking`, `decide` and `advice`. docs/statistics.md explains the statistics, and measures their coverage.
 """
 
-from sftrl.predict.advice import advice
+from sftrl.predict.advice import advice, advice_on_pairs
 from sftrl.predict.analyse import analyse
 from sftrl.predict.ceiling import noise_ceiling
 from sftrl.predict.comparison import compare, regret
@@ -32,6 +32,7 @@ from sftrl.predict.runs import pools, runs_table
 
 __all__ = [
     "advice",
+    "advice_on_pairs",
     "analyse",
     "answer",
     "compare",

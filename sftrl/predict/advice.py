@@ -20,6 +20,23 @@ def advice(decision: pd.DataFrame) -> str:
     return " ".join(_family(rows) for _, rows in decision.groupby("family", sort=False))
 
 
+def advice_on_pairs(sharpened: pd.DataFrame) -> str:
+    """Say what RL made of the pairs of runs in which SFT raised Pass@1 and lowered Pass@k, over all families.
+
+    Args:
+        sharpened: rows of `sharpened.csv`, as `overtraining` gives them.
+    """
+    row = sharpened[(sharpened["kind"] == "all") & (sharpened["outcome"] == POST_RL)].iloc[-1]
+    over = "problems" if pd.isna(row["pairs_low"]) else "pairs"
+    low, high = (row["low"], row["high"]) if over == "problems" else (row["pairs_low"], row["pairs_high"])
+    pairs = "1 pair" if row["pairs"] == 1 else f"{row['pairs']} pairs"
+    ended = f"{100 * abs(row['change']):.1f} points {'lower' if row['change'] < 0 else 'higher'}"
+    return (
+        f"In {pairs} of runs one has the higher Pass@1 and the lower Pass@k after SFT: RL from it ends {ended} than "
+        f"from the other (change {100 * low:+.1f} to {100 * high:+.1f}, 95 % interval over {over})."
+    )
+
+
 def _family(decision: pd.DataFrame) -> str:
     rows = decision[decision["predictor"] == decision["predictor"].iloc[-1]]
     others = rows.iloc[1:]

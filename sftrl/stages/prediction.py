@@ -8,7 +8,7 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.files import cut, read_tables, table_name, whole_file, write_table
-from sftrl.predict import advice, analyse, overtraining, runs_table
+from sftrl.predict import advice, advice_on_pairs, analyse, overtraining, runs_table
 from sftrl.stages import evaluation, grpo, manifest, measured, sft, watched
 from sftrl.stages.job import Job, Work
 from sftrl.study import Study
@@ -136,10 +136,14 @@ def finished(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def answer(said: dict[str, pd.DataFrame]) -> str:
-    """Return the answer in a sentence for each family: which checkpoint to take to RL, and how sure that is."""
-    if "decision" not in said:
-        return "Too few runs to decide among."
-    return advice(said["decision"])
+    """Return the answer in a sentence for each family: which checkpoint to take to RL, and how sure that is.
+
+    Where there are too few runs for one, what RL made of those that SFT sharpened, if any were.
+    """
+    if "decision" in said:
+        return advice(said["decision"])
+    few = "Too few runs to decide among."
+    return f"{few} {advice_on_pairs(said['sharpened'])}" if "sharpened" in said else few
 
 
 def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
