@@ -99,7 +99,8 @@ onstart:
     try:
         if workflow.executor_plugin.name == "local":
             gpus.check(costs.gpus_left(study, MACHINE))
-            warm.start(THREADS)
+            if len(workflow.dag) > 2:  # jobs to run, `all` among them: of a single one, all would be imported twice
+                warm.start(THREADS)
         if workflow.executor_plugin.name == "slurm":
             slurm.check(costs.requests(study, MACHINE), slurm.partitions())
     except InputError as error:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from sftrl import stages
-from sftrl.__main__ import make_again
+from sftrl.__main__ import main, make_again
 from sftrl.errors import InputError
 from sftrl.generations import Store
 from sftrl.study import Study
@@ -156,13 +156,14 @@ def test_prose_and_timestamps_rerun_nothing(finished):
         shutil.move(finished / "snakemake-aside", finished / ".snakemake")
 
 
-def test_jobs_made_by_other_code_are_listed(finished):
+def test_jobs_made_by_other_code_are_listed(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
     notebook = finished / "notebooks" / "04_grpo.ipynb"
     kept = notebook.read_text()
     notebook.write_text(kept.replace("log['step'].max()", "log['step'].min()"))
     try:
-        result = call(finished, sys.executable, "-m", "sftrl", "check", "params/smoke.yaml")
-        assert "3 finished jobs were made by another version of notebooks/04_grpo.ipynb" in result.stdout
+        assert main(["check", "params/smoke.yaml"]) == 0
+        assert "3 finished jobs were made by another version of notebooks/04_grpo.ipynb" in capsys.readouterr().out
     finally:
         notebook.write_text(kept)
 
@@ -454,9 +455,9 @@ def test_the_papers_points_are_judged_again(tmp_path):
     assert (folder / "figures" / "paper" / "claims.csv").is_file()
 
 
-def test_the_report_is_one_page_of_all_notebooks(finished):
-    result = call(finished, sys.executable, "-m", "sftrl", "report", "params/smoke.yaml")
-    assert result.returncode == 0, result.stderr
+def test_the_report_is_one_page_of_all_notebooks(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    assert main(["report", "params/smoke.yaml"]) == 0
     page = (finished / "runs/smoke/report/index.html").read_text()
     assert len(page) < 2_000_000
     links = re.findall(r"href='(notebooks/[^']+)'", page)
@@ -466,6 +467,5 @@ def test_the_report_is_one_page_of_all_notebooks(finished):
     assert page.index("class='answer'") < page.index("<h2 id='Runs'>") < page.index("<h2 id='Notebooks'>")
     assert f"{FAMILY} {RUN}: " in page  # a point says its run on hover
     assert "chain: wrong" in page  # responses to look at
-    result = call(finished, sys.executable, "-m", "sftrl", "report", "params/quick.yaml")
-    assert result.returncode == 1
-    assert "the study has not been judged yet" in result.stderr
+    assert main(["report", "params/quick.yaml"]) == 1
+    assert "the study has not been judged yet" in capsys.readouterr().err

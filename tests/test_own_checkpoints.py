@@ -10,6 +10,10 @@ from peft import LoraConfig, get_peft_model
 from test_notebooks import call, project
 from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
 
+from sftrl.errors import InputError
+from sftrl.stages import curation
+from sftrl.study import Study
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -60,8 +64,9 @@ def test_byte_level_models_and_an_adapter_are_ranked(mine):
     assert "Take " in result.stdout
 
 
-def test_without_a_template_the_first_job_says_what_to_give(mine):
+def test_without_a_template_the_first_job_says_what_to_give(mine, monkeypatch):
+    monkeypatch.chdir(mine)
     study(mine)
-    result = call(mine, "papermill", "notebooks/01_curate.ipynb", "-", "-f", "params/own-checkpoints.yaml", timeout=900)
-    assert result.returncode != 0
-    assert "no chat template; give a file as `template`, or `template: plain`" in result.stderr
+    plan = Study.load("params/own-checkpoints.yaml")
+    with pytest.raises(InputError, match="no chat template; give a file as `template`, or `template: plain`"):
+        curation.clean(plan, curation.training(plan))

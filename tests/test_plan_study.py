@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sftrl.__main__ import main
 from sftrl.errors import InputError
 from sftrl.files import write_json
 from sftrl.plan.machines import machine
@@ -225,7 +226,7 @@ def test_a_benchmark_of_unknown_size_is_asked_for():
     assert planned(real(data=data))
 
 
-def test_the_command(fresh):
+def test_the_command(fresh, capsys):
     (fresh / "params/real.yaml").write_text(yaml.safe_dump(REAL))
     lost = REAL | {"families": {"lost": {"model": "nobody/nothing"}}}
     (fresh / "params/lost.yaml").write_text(yaml.safe_dump(lost))
@@ -233,19 +234,20 @@ def test_the_command(fresh):
     (fresh / "params/short.yaml").write_text(yaml.safe_dump(short))
 
     def run(*words):
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HOME": str(fresh)}
-        words = (sys.executable, "-m", "sftrl", "plan", *words)
-        return subprocess.run(words, cwd=fresh, env=environment, capture_output=True, text=True, timeout=300)
+        status = main(["plan", *words])
+        return status, *capsys.readouterr()
 
-    good = run("params/real.yaml")
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HOME": str(fresh)}
+    words = [sys.executable, "-m", "sftrl", "plan", "params/real.yaml"]
+    good = subprocess.run(words, cwd=fresh, env=environment, capture_output=True, text=True, timeout=300)
     assert good.returncode == 0, good.stderr
     for word in ("sft", "grpo", "post_rl", "longest chain", "512:", "warning: qwen/grpo", "NVIDIA H100 data sheet"):
         assert word in good.stdout
-    unknown = run("params/real.yaml", "--gpu", "H1000")
-    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
-    assert "--gpu: 'H1000' is not one of cpu, A100-40" in unknown.stderr
-    assert "nobody/nothing: its config cannot be read" in run("params/lost.yaml").stderr
-    assert "warning: cluster.grpo.minutes: 5, and " in run("params/short.yaml").stdout
+    status, _, said = run("params/real.yaml", "--gpu", "H1000")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "--gpu: 'H1000' is not one of cpu, A100-40" in said
+    assert "nobody/nothing: its config cannot be read" in run("params/lost.yaml")[2]
+    assert "warning: cluster.grpo.minutes: 5, and " in run("params/short.yaml")[1]
 
 
 def test_durations_and_numbers_read_well():
