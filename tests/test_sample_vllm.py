@@ -7,6 +7,7 @@ engines like a user's; the others borrow one, with its core in this process.
 import contextlib
 import functools
 import importlib
+import io
 import multiprocessing
 import os
 import signal
@@ -298,3 +299,14 @@ def test_an_unknown_argument_of_the_engine_is_named_before_sampling(folder, tmp_
     with pytest.raises(InputError, match=r"vllm: .*gpu_memory_utilization"):
         evaluate(tmp_path, folder, 1, vllm={"gpu_memory_utilization": "much"})
     assert Store(tmp_path).parts() == []
+
+
+def test_an_engine_in_the_process_of_a_notebook_says_why_it_cannot_start(folder, tmp_path, monkeypatch):
+    """vLLM asks for the file behind standard output; a kernel's has none."""
+
+    def no_file(*args, **settings):
+        raise io.UnsupportedOperation("fileno")
+
+    monkeypatch.setattr(importlib.import_module("vllm"), "LLM", no_file)
+    with pytest.raises(InputError, match=r"VLLM_ENABLE_V1_MULTIPROCESSING=0.*unset it"):
+        evaluate(tmp_path, folder, 1)

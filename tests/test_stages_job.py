@@ -192,9 +192,14 @@ class TestCode:
 
     def test_modules_that_make_numbers_are_listed(self):
         import sftrl.passk
+        import sftrl.predict
 
-        listed = manifest.modules_code()
+        listed = manifest.modules_code("02_sft")
         assert "sftrl/passk/estimator.py" in listed
         assert not any(name.startswith(("sftrl/figures", "sftrl/study", "sftrl/stages")) for name in listed)
         assert sftrl.passk.__file__
+        assert sftrl.predict.__file__
+        judged = manifest.modules_code("05_predict")
+        assert {name.split("/")[1] for name in judged.keys() - listed.keys()} >= {"predict"}  # no part of a training
+        assert listed.items() <= judged.items()
         assert manifest.changed_code({"code": listed | {"sftrl/passk/gone.py": "x"}}) == ["sftrl/passk/gone.py"]

@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import functools
 import gc
+import io
 import itertools
 import tempfile
 import time
@@ -99,6 +100,11 @@ def started(
             settings["revision"] = None
         try:
             llm = LLM(checkpoint.model, **settings | sampling.vllm)
+        except io.UnsupportedOperation as error:  # a ValueError, too
+            raise InputError(
+                "vllm: the engine was to run in this process (VLLM_ENABLE_V1_MULTIPROCESSING=0), and wants a standard "
+                "output that is a file, which a notebook has not: unset it"
+            ) from error
         except (TypeError, ValueError) as error:  # from a setting; an engine that dies at start raises RuntimeError
             raise InputError(f"vllm: {' '.join(str(error).split())[:500]}") from error
         try:

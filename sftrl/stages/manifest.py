@@ -24,6 +24,8 @@ PACKAGES += ("numpy", "scipy")
 HASHED_BYTES = 64 * 2**20  # larger files are known by their size: hashing a 16 GB checkpoint takes minutes
 # Code that moves numbers about and makes none: a change of it makes no job out of date.
 NO_NUMBERS = {"errors", "files", "figures", "plan", "progress", "report", "stages", "steps", "study", "tables", "warm"}
+JUDGES = {"predict", "choose"}  # what is said of finished jobs: of these two notebooks alone, though all import them
+JUDGING = {"05_predict", "07_choose"}
 
 
 def outputs(folder: Path) -> dict[str, dict]:
@@ -59,7 +61,7 @@ def read(folder: Path) -> dict | None:
 def circumstances(notebook: str) -> dict:
     """Return what else a manifest says: the code, the machine and the packages that made the artifact."""
     return {
-        "code": {f"notebooks/{notebook}.ipynb": notebook_code(notebook)} | modules_code(),
+        "code": {f"notebooks/{notebook}.ipynb": notebook_code(notebook)} | modules_code(notebook),
         "git": _git(),
         "python": platform.python_version(),
         "packages": _packages(),
@@ -77,10 +79,11 @@ def notebook_code(notebook: str) -> str | None:
     return hash_value(["".join(cell["source"]) for cell in code])
 
 
-def modules_code() -> dict[str, str]:
-    """Return the hash of every module of this package that the process has loaded and that can change a number."""
+def modules_code(notebook: str) -> dict[str, str]:
+    """Return the hash of every module of this package that the process has loaded and that can change its numbers."""
+    without = NO_NUMBERS if notebook in JUDGING else NO_NUMBERS | JUDGES
     loaded = [(name.split("."), module) for name, module in sorted(sys.modules.items()) if name.startswith("sftrl.")]
-    files = {Path(m.__file__) for parts, m in loaded if parts[1] not in NO_NUMBERS and getattr(m, "__file__", None)}
+    files = {Path(m.__file__) for parts, m in loaded if parts[1] not in without and getattr(m, "__file__", None)}
     root = Path(__file__).parents[2]
     return {str(path.relative_to(root)): module_code(path) for path in sorted(files)}
 
