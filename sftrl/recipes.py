@@ -139,6 +139,7 @@ class Trained(Recipe):
     """What a training's recipe has: further arguments of TRL's trainer, none that a key of the recipe decides."""
 
     owned: ClassVar[set[str]]  # arguments that keys decide
+    averaged_steps: Count | None = None  # save the mean of the weights after each of so many last steps
     trl: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -201,6 +202,8 @@ class Grpo(Trained):
             raise ValueError("give either 'steps' or 'epochs'")
         if self.probes and self.steps and max(self.probes.at) > self.steps:
             raise ValueError(f"probes.at: {max(self.probes.at)} is beyond the last of {self.steps} steps")
+        if self.steps and (self.averaged_steps or 0) > self.steps:
+            raise ValueError(f"averaged_steps: {self.averaged_steps}, and there are {self.steps} steps")
         return self
 
 

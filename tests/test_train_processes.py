@@ -21,8 +21,8 @@ TESTS = Path(__file__).parent
 KINDS = {
     "full": ("sft", {"held_out_steps": 6}),
     "lora": ("sft", {"lora": Lora(rank=4)}),
-    "packed": ("sft", {"packing": True}),
-    "grpo": ("grpo", {"probes": {"at": [0, 4], "problems": 3, "samples": 3}}),
+    "packed": ("sft", {"packing": True, "averaged_steps": 14}),
+    "grpo": ("grpo", {"probes": {"at": [0, 4], "problems": 3, "samples": 3}, "averaged_steps": 4}),
 }
 
 

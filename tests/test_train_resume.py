@@ -17,7 +17,7 @@ from trained import EVERY_STEP, GRPO, SFT, examples, killed, problems, same, sta
 from sftrl import train
 from sftrl.errors import InputError
 from sftrl.recipes import Checkpoint, Compute, Grpo, Lora, Sft
-from sftrl.train import resumable
+from sftrl.train import launch, resumable
 
 TIMES = int(os.environ.get("SFTRL_KILLS", "1"))  # how often each kind is killed in each way
 MACHINE = ["tokens_per_second"]
@@ -240,3 +240,36 @@ def test_taken_in_segments_it_ends_as_in_one_go(base, whole, tmp_path):
     again = start("grpo", base, tmp_path)
     assert again.drop(columns=MACHINE).equals(log)
     assert same(weights(tmp_path), expected)
+
+
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_averaged_weights_are_the_mean_of_the_last_steps_and_survive_a_stop(kind, base, whole, tmp_path, monkeypatch):
+    """The training itself stays as it is; only what is saved is another."""
+    after, seen = resumable.Watch.on_step_end, []
+
+    def look(self, args, state, control, **kwargs):
+        seen.append({name: p.detach().clone() for name, p in self.trainer.model.named_parameters()})
+        after(self, args, state, control, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable.Watch, "on_step_end", look)
+        log = start(kind, base, tmp_path / "whole", averaged_steps=5)
+    assert log.drop(columns=MACHINE).equals(whole[kind][0])
+    mean = {name: torch.stack([step[name] for step in seen[-5:]]).mean(0) for name in seen[0]}
+    averaged = weights(tmp_path / "whole")
+    assert mean.keys() >= averaged.keys()
+    assert all(torch.allclose(averaged[name], mean[name], atol=1e-6) for name in averaged)
+    assert not same(averaged, whole[kind][1])
+    stopped(kind, base, tmp_path / "cut", len(log) - 3, monkeypatch, averaged_steps=5)  # two steps are in the mean
+    start(kind, base, tmp_path / "cut", averaged_steps=5)
+    assert same(weights(tmp_path / "cut"), averaged)
+
+
+def test_averaging_that_cannot_be_is_one_line_before_training(base, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="averaged_steps: 19, and the training has 18 steps"):
+        start("sft", base, tmp_path, averaged_steps=19)
+    with pytest.raises(ValueError, match="averaged_steps: 10, and there are 9 steps"):
+        start("grpo", base, tmp_path, averaged_steps=10)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="averaged_steps: not with fsdp1: give fsdp2"):
+        launch.check_compute(Compute(processes=2, accelerate="fsdp1"), Sft(averaged_steps=2))

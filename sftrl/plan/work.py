@@ -68,7 +68,15 @@ def activations(shape: Shape, tokens: float, recomputed: bool) -> float:
 
 
 def training_memory(
-    shape: Shape, *, tokens: float, logit_tokens: float, precision: str, adapters: float, recomputed: bool, split: int
+    shape: Shape,
+    *,
+    tokens: float,
+    logit_tokens: float,
+    precision: str,
+    adapters: float,
+    recomputed: bool,
+    split: int,
+    averaged: bool = False,
 ) -> dict[str, float]:
     """Return the bytes on each GPU that a training step holds.
 
@@ -78,6 +86,7 @@ def training_memory(
         precision: as `sftrl.recipes.Precision`; `auto` is mixed: fp32 weights, computed with in bf16.
         adapters: parameters of LoRA's adapters, which alone are trained; 0: all are.
         split: GPUs that share weights, gradients and optimizer (1: each holds all).
+        averaged: the mean of the last steps' weights is kept, in fp32.
     """
     each, learned = WEIGHT[precision], adapters or shape.parameters
     frozen = shape.stored if adapters and precision in ("auto", "mixed") else each  # below adapters, as they were saved
@@ -85,6 +94,7 @@ def training_memory(
         "weights": (shape.parameters * frozen + adapters * each) / split,
         "gradients": learned * each / split,
         "optimizer": learned * 2 * each / split,
+        "average": learned * 4 * averaged / split,
         "activations": activations(shape, tokens, recomputed),
         "logits": logit_tokens * shape.vocabulary * (2 + 4 + 4),
         "reserved": RESERVED,
@@ -150,7 +160,7 @@ def sampled(
 
 def trained(
     shape: Shape, on: Gpu | Cpu, *, examples: float, length: float, at_once: float, logit_tokens: float, precision: str,
-    adapters: float, recomputed: bool, gpus: int, split: bool,
+    adapters: float, recomputed: bool, gpus: int, split: bool, averaged: bool = False,
 ) -> Cost:  # fmt: skip
     """Return the cost of training on `examples` of `length` tokens, padding included, each seen once.
 
@@ -164,13 +174,13 @@ def trained(
     # What stays is saved as the base was; a checkpoint to resume from has what is trained, and Adam's two moments.
     size = {
         "disk": shape.parameters * shape.stored,
-        "scratch": 3 * (adapters or shape.parameters) * WEIGHT[precision],
+        "scratch": (adapters or shape.parameters) * (3 * WEIGHT[precision] + 4 * averaged),
     }
     if isinstance(on, Cpu):
         return Cost(examples * length, flops, examples * length * on.seconds("training", shape.active), **size)
     memory = training_memory(
         shape, tokens=at_once, logit_tokens=logit_tokens, precision=precision, adapters=adapters, recomputed=recomputed,
-        split=gpus if split else 1,
+        split=gpus if split else 1, averaged=averaged,
     )  # fmt: skip
     seconds = flops / (on.flops * gpus * planned("training"))
     return Cost(examples * length, flops, seconds, memory, gpus=gpus, **size)

@@ -87,7 +87,7 @@ def _training(
     return trained(
         model, on, examples=examples, length=length, at_once=at_once, logit_tokens=at_once * answered,
         precision=recipe["precision"], adapters=adapters, recomputed=isinstance(on, Gpu), gpus=compute.processes,
-        split=(compute.accelerate or "multi_gpu") != "multi_gpu",
+        split=(compute.accelerate or "multi_gpu") != "multi_gpu", averaged=bool(recipe["averaged_steps"]),
     )  # fmt: skip
 
 

@@ -86,6 +86,8 @@ def fit(trainer: Resumable, stop: StopSignal | None = None) -> list[dict]:
         raise Interrupted(
             f"{trainer.args.output_dir}: stopped at step {step} of {steps}; the same call goes on from it"
         )
+    if trainer.averaging:
+        trainer.averaging.use()
     return [row for row in trainer.state.log_history if "loss" in row]
 
 
@@ -119,6 +121,7 @@ def _check_room(trainer: Resumable, place: Path) -> None:
     sizes = [(p.numel(), p.element_size(), p.requires_grad) for p in trainer.model.parameters()]
     model = sum(count * size for count, size, _ in sizes)
     copies = 4 if trainer.is_fsdp_enabled else 3  # weights (with FSDP in two formats) and Adam's two moments
+    copies += trainer.averaging is not None
     checkpoint = sum(count * copies * size for count, size, trained in sizes if trained)
     needed, free = model + (1 if checkpoints(place) else 2) * checkpoint, shutil.disk_usage(place).free
     if free < needed:

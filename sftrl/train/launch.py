@@ -49,6 +49,8 @@ def check_compute(compute: Compute, recipe: Sft | Grpo) -> None:
         raise InputError("compute.accelerate: multi_gpu needs compute.processes of 2 or more")
     if compute.accelerate not in ("fsdp1", "fsdp2", "zero3"):
         return
+    if recipe.averaged_steps and compute.accelerate != "fsdp2":
+        raise InputError(f"averaged_steps: not with {compute.accelerate}: give fsdp2, or train in one piece")
     shards = f"whole weights, and {compute.accelerate} keeps them in shards"
     if getattr(recipe, "held_out_steps", None):
         raise InputError(f"sft.held_out_steps: needs {shards}")

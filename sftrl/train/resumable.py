@@ -24,6 +24,7 @@ from transformers import TrainerCallback
 from sftrl.errors import InputError
 from sftrl.progress import Progress
 from sftrl.recipes import Lora
+from sftrl.train.averaging import Averaging
 
 # With several processes on a CPU, each has a device such as `cpu:1`. transformers loads the optimizer's state to it,
 # and torch only knows `cpu`.
@@ -50,6 +51,7 @@ class Resumable:
     Attributes:
         stored: the dtype in which the model is saved.
         lora: the adapters' recipe, if there are adapters.
+        averaging: keeps the mean of the last steps' weights, if that is what will be saved.
         save_seconds: the time between two checkpoints; None: no checkpoints.
         until: the step at which to save and stop; None: the last.
         steps_between_saves: checkpoints are taken at multiples of it, where all rollouts drawn so far have been used.
@@ -58,6 +60,7 @@ class Resumable:
 
     stored: torch.dtype
     lora: Lora | None = None
+    averaging: Averaging | None = None
     save_seconds: float | None = None
     until: int | None = None
     steps_between_saves = 1
@@ -77,10 +80,12 @@ class Resumable:
         self.accelerator.wait_for_everyone()
         self._saving = True
         try:
+            name = f"checkpoint-{self.state.global_step}"
             super()._save_checkpoint(model, trial)
+            if self.averaging:
+                self.averaging.save(folder / "saving" / name, self.args.process_index)
             self.accelerator.wait_for_everyone()
             if first:
-                name = f"checkpoint-{self.state.global_step}"
                 sync(folder / "saving" / name)
                 os.replace(folder / "saving" / name, folder / name)
                 for old in checkpoints(folder)[:-1]:

@@ -12,6 +12,7 @@ from sftrl.models import load_config, load_model, load_tokenizer, resolved_dtype
 from sftrl.recipes import Checkpoint, Grpo, Sft
 from sftrl.train import lora
 from sftrl.train.arguments import resolve
+from sftrl.train.averaging import Averaging
 from sftrl.train.resumable import Resumable, sync
 
 HALF_STUCK = 0.5  # a bfloat16 run is refused if a step changes a smaller share of the weights (chosen here)
@@ -56,6 +57,9 @@ def load(kind: type, recipe: Sft | Grpo, checkpoint: Checkpoint, config, data, s
     )
     check_moves(trainer.model, recipe)
     trainer.stored, trainer.lora = stored, recipe.lora
+    if recipe.averaged_steps:
+        trainer.averaging = Averaging(trainer.model, recipe.averaged_steps)
+        trainer.add_callback(trainer.averaging)
     return trainer
 
 
