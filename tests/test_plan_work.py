@@ -79,7 +79,7 @@ def test_an_adapter_has_little_to_train():
     assert full.disk == frozen.disk == 2 * llama.parameters  # saved as the base was
     assert full.scratch == 12 * llama.parameters
     assert lora.seconds < full.seconds
-    averaged = trained(llama, gpu, **work, **TRAINING | {"averaged": True})  # in float32, on the GPU and in a checkpoint
+    averaged = trained(llama, gpu, **work, **TRAINING | {"averaged": True})  # float32, in a checkpoint too
     assert averaged.peak == full.peak + 4 * llama.parameters
     assert averaged.scratch == full.scratch + 4 * llama.parameters
 
