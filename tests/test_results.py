@@ -1,5 +1,6 @@
 """docs/results.md and results-tables.md say what the committed tables say: every row of a table is made again."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 from sftrl.files import read_table
-from sftrl.predict import overtraining
+from sftrl.predict import compare, overtraining, pools, regret, runs_table
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("results", "results-tables"))
@@ -32,11 +33,14 @@ SCORES = rows("| study | run | Pass@1 | Pass@64 | loss | Pass@1 after RL |")
 REGRET = rows("| study | pool | chosen by | regret, points |")
 CHANGES = rows("| study | outcome | pairs | change, points |")
 FOUND = rows("| | family | what was found | verdict |")
-IN_SHORT = rows("| | claim | Llama | Qwen3 | Mistral | Qwen3, .36M | all | verdict |")
+OF_REPEATS = rows("| | of `repeats` | what was found | verdict |")
+IN_SHORT = rows("| | claim | Llama | Qwen3 | Mistral | Qwen3, .36M | all | `repeats` | both | verdict |")
+OF_PAIRS = rows("| | claim | Llama | Qwen3 | Mistral | second Qwen3 | all | verdict |")
 OVER_BASES = rows("| | claim | Llama | Qwen3 | Mistral | all fifteen | verdict |")
 BASES = rows("| base | Pass@1 | Pass@64 | Pass@1 after RL | control: Pass@1 | Pass@64 | after RL | less base, points |")
 ORDER = rows("| study | pool | predictor | Spearman | place of 49 | without one run | without one benchmark |")
 FAMILIES = ["llama-tiny", "qwen3-tiny-2", "mistral-tiny", "qwen3-large", "all"]
+REPEATS = ["llama-6", "qwen3-6", "mistral-6", "qwen3-7", "all"]
 
 
 def table(study: str, name: str) -> pd.DataFrame:
@@ -80,26 +84,76 @@ def test_a_change_is_the_tables(cells):
     assert shown == f"{100 * row['change']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
 
 
-@pytest.mark.parametrize("cells", FOUND, ids=["-".join(cells[:2]) for cells in FOUND])
-def test_what_was_found_is_the_tables(cells):
+@pytest.mark.parametrize(
+    ("study", "cells"),
+    [("cpu", cells) for cells in FOUND] + [("repeats", cells) for cells in OF_REPEATS],
+    ids=["-".join(cells[:2]) for cells in [*FOUND, *OF_REPEATS]],
+)
+def test_what_was_found_is_the_tables(study, cells):
     hypothesis, family, found, judged = cells
-    numbers = measured(hypothesis, family)
+    numbers = measured(hypothesis, family, study)
     assert said(hypothesis, numbers) in found
     assert judged == verdict(hypothesis, numbers)
 
 
 @pytest.mark.parametrize("cells", IN_SHORT, ids=[cells[0] for cells in IN_SHORT])
 def test_a_hypothesis_in_short_is_what_was_found(cells):
+    """Where both studies are judged together, that is the verdict; else that of `cpu`."""
     hypothesis, _, *shown, judged = cells
+    found = [measured(hypothesis, family) for family in FAMILIES] + [measured(hypothesis, "all", "repeats")]
+    if hypothesis in ("H2", "H3", "H4"):
+        found.append(both(hypothesis))
+        assert judged == verdict(hypothesis, found[-1])
+    else:
+        assert shown.pop() == ""
+        assert judged == verdict(hypothesis, measured(hypothesis, "all"))
+    assert shown == [
+        in_short(hypothesis, numbers, over_pairs=len(FAMILIES) - 1 <= i) for i, numbers in enumerate(found)
+    ]
+
+
+def in_short(hypothesis: str, numbers: dict[str, list], over_pairs: bool) -> str:
+    change, low, high = numbers["estimate"]
     digits = 2 if hypothesis in ("H2", "H3") else 1
-    for family, cell in zip(FAMILIES, shown, strict=True):
-        numbers = measured(hypothesis, family)
-        change, low, high = numbers["estimate"]
-        expected = f"{change:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-        if family == "all" and "pairs" in numbers:
-            expected += ", over pairs [{:+.1f}, {:+.1f}]".format(*numbers["pairs"])
-        assert cell == expected
-    assert judged == verdict(hypothesis, measured(hypothesis, "all"))
+    shown = f"{change:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    if over_pairs and "pairs" in numbers:
+        shown += ", over pairs [{:+.1f}, {:+.1f}]".format(*numbers["pairs"])
+    return shown
+
+
+@functools.cache
+def together() -> dict[str, pd.DataFrame]:
+    """Put the runs of both studies into pools, as docs/statistics.md shows."""
+    tables = (pd.concat([table(study, name) for study in ("cpu", "repeats")]) for name in ("results", "predictors"))
+    return pools(runs_table(*tables), live=0.08)
+
+
+def both(hypothesis: str) -> dict[str, list]:
+    """Judge the runs of `cpu` and `repeats` together."""
+    found = together()
+    if hypothesis == "H4":
+        row = regret(found["all"], ["pass@1", "pass@32"]).set_index("predictor").loc["pass@32"]
+        return {"estimate": [100 * row[name] for name in ("difference", "difference_low", "difference_high")]}
+    pool, name = {"H2": ("all", "pass@32"), "H3": ("dataset", "generalization_loss")}[hypothesis]
+    (row,) = compare(found[pool], [name]).to_dict("records")
+    return {"estimate": [row["z_difference"], row["z_low"], row["z_high"]]}
+
+
+@pytest.mark.parametrize("cells", OF_PAIRS, ids=[cells[0] for cells in OF_PAIRS])
+def test_a_hypothesis_on_repeats_is_what_was_found(cells):
+    hypothesis, _, *shown, judged = cells
+    if hypothesis == "H8":
+        found = [measured("H8", family, "repeats") for family in REPEATS]
+        assert shown == [in_short("H8", numbers, over_pairs=i == 4) for i, numbers in enumerate(found)]
+        assert judged == verdict("H8", found[-1])
+        return
+    rows = table("repeats", "sharpened").query("outcome == 'probe@180 less probe@100' and family != 'all'")
+    changes = 100 * rows[rows["kind"] == "self"].set_index("family")["change"]
+    change, low, high = over_bases(changes)
+    assert shown == [f"{changes[family]:+.1f}" for family in REPEATS[:-1]] + [
+        f"{change:+.1f} [{low:+.1f}, {high:+.1f}]"
+    ]
+    assert judged == ("undone in part" if low > 0 else "grown" if high < 0 else "not found")
 
 
 @pytest.mark.parametrize("cells", OVER_BASES, ids=[cells[0] for cells in OVER_BASES])
@@ -197,31 +251,32 @@ def test_a_place_is_the_tables(cells):
     assert shown == [f"{row['strength']:.2f}", place, "{} to {}".format(*ends[:2]), "{} to {}".format(*ends[2:])]
 
 
-def measured(hypothesis: str, family: str) -> dict[str, list]:
-    """Return what the committed tables of `cpu` hold on a hypothesis, in one family or in all.
+def measured(hypothesis: str, family: str, study: str = "cpu") -> dict[str, list]:
+    """Return what the committed tables of a study hold on a hypothesis, in one family or in all.
 
-    `estimate`: with its interval, over problems for H1 and H5, for which `pairs` has the one over pairs, and
-    over runs for the others; `steps`: the change on the way, of H5; `of`: how many pairs count, of H1.
+    `estimate`: with its interval, over problems for H1, H5 and H8, for which `pairs` has the one over pairs, and
+    over runs for the others; `steps`: the change on the way, of H5; `of`: how many pairs count, of H1 and H8.
     """
-    study = "cpu" if family == "all" else f"cpu/{family}"
 
     def pool(name: str) -> str:
         return name if family == "all" else f"{name}/{family}"  # every run is live
 
-    if hypothesis in ("H1", "H5"):
-        changes = table("cpu", "sharpened").query("family == @family and kind == 'all'").set_index("outcome")
-        row = 100 * changes.loc["post_rl" if hypothesis == "H1" else "probe@100 less probe@24"]
+    if hypothesis in ("H1", "H5", "H8"):
+        kind, last = "epochs" if hypothesis == "H8" else "all", 100 if study == "cpu" else 180
+        changes = table(study, "sharpened").set_index(["family", "kind", "outcome"]).sort_index().loc[(family, kind)]
+        row = 100 * changes.loc[f"probe@{last} less probe@24" if hypothesis == "H5" else "post_rl"]
         ends = {"estimate": list(row[["change", "low", "high"]]), "pairs": list(row[["pairs_low", "pairs_high"]])}
         if hypothesis == "H5":
-            return ends | {"steps": [100 * changes.loc[f"probe@{k}", "change"] for k in (24, 60, 100)]}
-        pairs = table(study, "pairs")
+            return ends | {"steps": [100 * changes.loc[f"probe@{k}", "change"] for k in (24, 60, last)]}
+        pairs = table(study if family == "all" else f"{study}/{family}", "pairs")
+        pairs = pairs[pairs["fewer"] != "base"] if hypothesis == "H8" else pairs
         return ends | {"of": [pairs["sharpened"].sum(), len(pairs)]}
     if hypothesis == "H4":
         names = ["difference", "difference_low", "difference_high"]
-        row = table("cpu", "regret").set_index(["pool", "predictor"]).loc[(pool("all"), "pass@32"), names]
+        row = table(study, "regret").set_index(["pool", "predictor"]).loc[(pool("all"), "pass@32"), names]
         return {"estimate": list(100 * row)}
     key = {"H2": (pool("all"), "pass@32"), "H3": (pool("dataset"), "generalization_loss")}[hypothesis]
-    row = table("cpu", "compared").set_index(["pool", "predictor"]).loc[key, ["z_difference", "z_low", "z_high"]]
+    row = table(study, "compared").set_index(["pool", "predictor"]).loc[key, ["z_difference", "z_low", "z_high"]]
     return {"estimate": list(row)}
 
 
@@ -233,7 +288,7 @@ def said(hypothesis: str, numbers: dict[str, list]) -> str:
         return "{:+.1f} points, {:+.1f} to {:+.1f}".format(*numbers["estimate"])
     change, *ends = numbers["estimate"]
     ends = "{:+.1f} to {:+.1f} over problems, {:+.1f} to {:+.1f} over pairs".format(*ends, *numbers["pairs"])
-    if hypothesis == "H1":
+    if hypothesis in ("H1", "H8"):
         return "{} of {} pairs; mean change after RL {:+.1f} points, {}".format(*numbers["of"], change, ends)
     return "{:+.1f}, {:+.1f}, {:+.1f} points; last less first {:+.1f}, {}".format(*numbers["steps"], change, ends)
 
@@ -248,7 +303,7 @@ def verdict(hypothesis: str, numbers: dict[str, list]) -> str:
         return "for" if first > second > third and high < 0 else "not found"
     if hypothesis in ("H2", "H3"):
         return "for" if change >= 0.3 and low > 0 else "against" if high < 0.3 else "open"
-    against = low > -1 and (hypothesis == "H1" or high < 1)
+    against = low > -1 and (hypothesis in ("H1", "H8") or high < 1)
     return "for" if change <= -1 and high < 0 else "against" if against else "open"
 
 
@@ -272,6 +327,8 @@ def test_every_table_is_there():
     assert len(ORDER) >= 6
     assert [cells[0] for cells in IN_SHORT] == [f"H{i}" for i in range(1, 6)]
     assert [cells[0] for cells in OVER_BASES] == ["H6", "H7"]
+    assert [cells[0] for cells in OF_PAIRS] == ["H8", "H9"]
+    assert {cells[0] for cells in OF_REPEATS} == {"H1", "H2", "H3", "H4", "H5", "H8"}
     assert len(BASES) == 15
     assert {(name, family) for name, family, *_ in FOUND} >= {(f"H{i}", "all") for i in range(1, 6)}
 
@@ -281,21 +338,35 @@ def test_the_readmes_numbers_are_those_of_the_results():
     best = [cells for cells in SCORES if cells[0] == "quick/qwen3-tiny" and cells[1] != "base"]
     best = max(best, key=lambda cells: float(cells[2]))
     assert f"({best[2]} % to {best[5]} %)" in readme
-    judged = table("cpu", "judged").set_index(["pool", "predictor", "target"], verify_integrity=True)["spearman"]
-    one, large, loss = (judged[("all", name, "post_rl")] for name in ("pass@1", "pass@32", "generalization_loss"))
-    assert f"its Spearman is {one:.2f}, of Pass@32 {large:.2f}, of the loss {loss:.2f};" in readme
-    assert f"Spearman {one:.2f}, Pass@32 {large:.2f}, the loss {loss:.2f}.".replace("0.", ".") in TEXT
+    found = together()["all"]
+    assert (len(found), found["family"].nunique(), (found["selection"] == "self").sum()) == (112, 8, 8)
+    compared = compare(found, ["pass@32", "generalization_loss"])
+    one, large, loss = compared["baseline_spearman"].iloc[0], *compared["spearman"]
+    flat, results = " ".join(readme.split()), " ".join(TEXT.split())
+    assert f"Spearman is {one:.2f}, of Pass@32 {large:.2f}, of the loss -{loss:.2f}." in flat
+    assert f"Spearman is {one:.2f}, of Pass@32 {large:.2f}, of the loss -{loss:.2f}.".replace("0.", ".") in results
+    by = ["pass@1", "pass@32", "generalization_loss", "pass@4"]
+    costs = regret(found, by).set_index("predictor")
+    alone = regret(found[found["selection"] != "self"], by).set_index("predictor")
+    costs, alone = ([f"{100 * of.loc[name, 'regret']:.1f}" for name in by] for of in (costs, alone))
+    assert "costs {3} points by Pass@4, {0} by Pass@1, {1} by Pass@32 and {2} by the loss".format(*costs) in flat
+    assert "costs {} points by Pass@1, {} by Pass@32, {} by the loss and {} by Pass@4; ".format(*costs) in results
+    assert "without the controls {}, {}, {} and {}.".format(*alone) in results
     own = pd.concat([table(study, "pairs").query("fewer == 'base'") for study in ("gates", "cpu")])
     lower = -100 * own.loc[own["post_rl_change_high"] < 0, "post_rl_change"].sort_values()
     assert len(own) == 5
     assert "three ended lower, by {:.0f}, {:.0f} and {:.0f} points".format(*lower) in TEXT
     pairs = table("cpu", "pairs").query("sharpened and fewer != 'base'")["post_rl_change"]
-    assert f"end {-100 * pairs.min():.0f} points lower to {100 * pairs.max():.0f} higher" in readme
-    assert f"end {-100 * pairs.min():.1f}\n  lower to {100 * pairs.max():.1f} higher" in TEXT
+    assert f"in `cpu` {-100 * pairs.min():.1f} lower to {100 * pairs.max():.1f} higher" in results
+    repeated = measured("H8", "all", "repeats")
+    higher = "RL ends {:.1f} points higher [{:.1f}, {:.1f}]".format(repeated["estimate"][0], *repeated["pairs"])
+    assert higher in flat
+    assert higher in results
+    assert f"its lower end over pairs is {repeated['pairs'][0]:.2f}," in results
 
 
 def test_the_two_kinds_of_pairs_are_the_tables():
     kinds = table("cpu", "sharpened").query("family == 'all' and outcome == 'post_rl'").set_index("kind")
     own, epochs = (100 * kinds.loc[kind, ["change", "pairs_low", "pairs_high"]] for kind in ("self", "epochs"))
     assert "ends {:.1f} [{:.1f}, {:.1f}] points lower than from their bases".format(*(-own.iloc[[0, 2, 1]])) in TEXT
-    assert "\n{:.1f} [{:.1f}, {:.1f}] higher (intervals over pairs)".format(*epochs) in TEXT
+    assert " {:.1f} [{:.1f}, {:.1f}] higher (intervals over pairs)".format(*epochs) in " ".join(TEXT.split())
