@@ -13,7 +13,8 @@ def decision(
     calibration: int = 6,
     p_best: float = 0.51,
     post_rl: list[float] | None = None,
-    predicted: list[float] | None = None,
+    tried: int = 3,
+    cost: float = 0.045,
 ) -> pd.DataFrame:
     """Rows as `decide` gives them: the same order of the runs by each metric, the combined one last."""
     n = len(apart)
@@ -25,8 +26,7 @@ def decision(
         for i in range(n):
             row = {"predictor": name, "weight": weight, "calibration": calibration, "family": "f", "run": f"r{i}"}
             row |= {"p_best": p_best if i == 0 else 0.1, "expected_regret": 0.0234, "apart": apart[i]}
-            row |= {"post_rl": post_rl[i]} if post_rl else {}
-            rows.append(row | {"predicted": (predicted or [0.0] * n)[i]})
+            rows.append(row | ({"post_rl": post_rl[i], "tried": tried, "replayed_regret": cost} if post_rl else {}))
     return pd.DataFrame(rows)
 
 
@@ -70,22 +70,28 @@ def test_without_calibration_a_chance_is_told_only_where_one_was_assumed():
 @pytest.mark.parametrize(
     ("post_rl", "told"),
     [
-        ([0.7, 0.5, 0.6], "It ended best. Choosing among 3 runs this way costs 0.0 points on average, at random 10.0."),
-        ([0.5, 0.7, 0.6], "It ended 20.0 points below the best, r1. Choosing among 3 runs this way costs 20.0 points"),
+        ([0.7, 0.5, 0.6], "It ended best. Choosing among 3 runs by what the others taught costs 4.5 points on average"),
+        (
+            [0.5, 0.7, 0.6],
+            "It ended 20.0 points below the best, r1. Choosing among 3 runs by what the others taught costs",
+        ),
     ],
 )
 def test_a_replay_says_how_the_choice_ended(post_rl, told):
-    replayed = decision([False, True, True], post_rl=post_rl, predicted=[0.9, 0.8, 0.7])
+    replayed = decision([False, True, True], post_rl=post_rl)
     assert advice(replayed).startswith(
         "All 3 runs (f) have been through RL. Predicted leave-one-out, r0 comes first (51%"
     )
     assert told in advice(replayed)
+    assert "Choosing among" not in advice(replayed.assign(replayed_regret=float("nan")))  # too few runs for it
 
 
 def test_a_replay_of_six_prices_the_choice_of_five():
-    replayed = decision([False] * 6, post_rl=[0.6, 0.5, 0.4, 0.3, 0.2, 0.1], predicted=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    replayed = decision([False] * 6, post_rl=[0.6, 0.5, 0.4, 0.3, 0.2, 0.1], tried=5)
     # At random: the best of five, .6 in five subsets of six and .5 in one, less the mean, .35.
-    assert "Choosing among 5 runs this way costs 0.0 points on average, at random 23.3." in advice(replayed)
+    assert "Choosing among 5 runs by what the others taught costs 4.5 points on average, at random 23.3." in advice(
+        replayed
+    )
     one_waits = replayed.assign(post_rl=replayed["post_rl"].where(replayed["run"] != "r5"))
     assert advice(one_waits).startswith("Take r0 (f) to RL")
 

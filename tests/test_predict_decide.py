@@ -12,8 +12,9 @@ from simulated import study
 
 from sftrl.errors import InputError
 from sftrl.predict import advice, answer, decide, replay, runs_table
+from sftrl.predict.comparison import expected_regret
 from sftrl.predict.decide import metrics_of
-from sftrl.predict.forecast import left_out_density
+from sftrl.predict.forecast import left_out_density, rehearsed
 from sftrl.predict.ranking import differences, with_the_alike
 
 
@@ -213,9 +214,32 @@ def test_replay_predicts_each_run_from_the_others(runs):
     assert np.corrcoef(replayed["predicted"], replayed["post_rl"])[0, 1] > 0.9
     told = advice(replay(runs))
     assert told.startswith("All 12 runs (llama) have been through RL. Predicted leave-one-out, ")
-    assert "Choosing among 5 runs this way costs " in told
+    assert "Choosing among 5 runs by what the others taught costs " in told
     with pytest.raises(InputError, match="4 runs of 'llama' have been through RL; it needs 5"):
         replay(runs[:4])
+
+
+def test_a_replayed_choice_is_priced_on_runs_that_taught_nothing_of_it():
+    """Where no metric tells, it costs what chance does: to predict each run from all others ranks the best one last."""
+    rng = np.random.default_rng(0)
+    told, chance, one_by_one = [], [], []
+    for _ in range(30):
+        y, metric = rng.normal(0.5, 0.05, 12), rng.normal(size=(12, 1))
+        told.append(rehearsed([metric], y, 5, 40, rng))
+        chance.append(expected_regret(np.zeros(12), y, 5))
+        one_by_one.append(expected_regret(-y, y, 5))  # the mean of the others falls with y
+    assert np.mean(told) == pytest.approx(np.mean(chance), rel=0.15)
+    assert np.mean(one_by_one) > 1.5 * np.mean(chance)
+
+
+def test_a_metric_that_tells_all_costs_nothing_and_few_runs_have_no_price():
+    y, rng = np.linspace(0.2, 0.8, 12), np.random.default_rng(0)
+    exact = y[:, None] + 1e-6 * rng.normal(size=(12, 1))
+    assert rehearsed([exact], y, 5, 50, rng) == 0
+    assert rehearsed([exact[:6]], y[:6], 2, 50, rng) == 0
+    assert np.isnan(rehearsed([exact[:5]], y[:5], 1, 50, rng))  # a single candidate
+    assert np.isnan(rehearsed([np.hstack([exact, exact**2])[:6]], y[:6], 2, 50, rng))  # two slopes, four runs
+    assert np.isnan(rehearsed([np.ones((12, 1))], y, 5, 5, rng))  # it never varies
 
 
 def test_answer_decides_where_some_runs_wait_and_replays_where_none_does(runs):

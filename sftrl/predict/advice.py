@@ -8,7 +8,6 @@ from sftrl.tables import POST_RL, label
 
 NAMED = 4  # runs that a sentence can carry
 MENTIONED = 0.05  # weight of a metric that is worth a mention
-TRIED = 5  # checkpoints among which a replayed choice is priced, as in `regret`
 
 
 def advice(decision: pd.DataFrame) -> str:
@@ -60,15 +59,19 @@ def _chance(rows: pd.DataFrame) -> str:
 
 def _replayed(rows: pd.DataFrame) -> str:
     best, winner = rows.iloc[0], rows.loc[rows[POST_RL].idxmax()]
-    score, y = rows["predicted"].to_numpy(), rows[POST_RL].to_numpy()
-    tried = min(TRIED, len(rows))
-    cost, chance = (100 * expected_regret(s, y, tried) for s in (score, 0 * score))
+    y, tried, cost = rows[POST_RL].to_numpy(), rows["tried"].iloc[0], rows["replayed_regret"].iloc[0]
     lost = 100 * (winner[POST_RL] - best[POST_RL])
     ended = "It ended best." if lost == 0 else f"It ended {lost:.1f} points below the best, {winner['run']}."
-    return (
+    told = (
         f"All {len(rows)} runs ({best['family']}) have been through RL. Predicted leave-one-out, {best['run']} comes "
-        f"first ({_chance(rows)}). {ended} Choosing among {tried} runs this way costs {cost:.1f} points on average, at "
-        f"random {chance:.1f}."
+        f"first ({_chance(rows)}). {ended}"
+    )
+    if pd.isna(cost):
+        return told
+    chance = expected_regret(0 * y, y, tried)
+    return (
+        f"{told} Choosing among {tried} runs by what the others taught costs {100 * cost:.1f} points on average, at "
+        f"random {100 * chance:.1f}."
     )
 
 

@@ -15,9 +15,13 @@ import numpy as np
 import pandas as pd
 
 from sftrl.errors import InputError
-from sftrl.predict.forecast import FEWEST, View, assume, predict, rank
+from sftrl.predict.features import sample_of
+from sftrl.predict.forecast import FEWEST, View, assume, predict, rank, rehearsed
 from sftrl.predict.ranking import ranking
-from sftrl.tables import POST_RL, RUN, need
+from sftrl.tables import DECIMALS, POST_RL, RUN, need
+
+TRIED = 5  # checkpoints among which a replayed choice is priced, as in `regret`
+SETS = 400  # drawn sets of them
 
 
 def decide(
@@ -82,7 +86,9 @@ def replay(
     """Replay the decision among runs of one family whose RL results are known: each is predicted from the others.
 
     Returns:
-        `decide`'s table with one more column, `post_rl`: what RL made of the run.
+        `decide`'s table with three more columns. `post_rl`: what RL made of the run. `replayed_regret`: what deciding
+        among `tried` runs costs on average, those of a set all predicted from the runs outside it (NaN where there are
+        too few).
 
     Raises:
         InputError: as `decide`; fewer than `FEWEST` + 1 runs.
@@ -103,7 +109,11 @@ def replay(
         )
         for one in zip(*each, strict=True)  # one metric's view of each run
     ]
-    return ranking(runs, views, confidence, calibration=len(runs) - 1).merge(runs[[*RUN, POST_RL]], on=RUN)
+    tried = min(TRIED, len(runs) - FEWEST)
+    features = [sample_of(runs, name, None).x for name in metrics]
+    cost = rehearsed(features, runs[POST_RL].to_numpy(float), tried, SETS, rng)
+    table = ranking(runs, views, confidence, calibration=len(runs) - 1).merge(runs[[*RUN, POST_RL]], on=RUN)
+    return table.assign(tried=tried, replayed_regret=round(cost, DECIMALS))
 
 
 def answer(runs: pd.DataFrame, *, seed: int = 0, **how) -> pd.DataFrame:

@@ -93,6 +93,38 @@ def predict(
     return [*views, _combined(views, rng)]
 
 
+def rehearsed(features: list[np.ndarray], y: np.ndarray, candidates: int, sets: int, rng: np.random.Generator) -> float:
+    """Return the mean regret of choosing among `candidates` runs by the combined view, learned from all other runs.
+
+    The candidates of a set are predicted from the same runs. Runs of which each is predicted from all others cannot be
+    compared: the mean of the others is the lower, the better a run is.
+
+    Args:
+        features: of each metric, (n, p); those of `NO_METRIC` are left to this function.
+        y: results (n,).
+        sets: random sets of candidates; one in which a metric does not vary over the other runs is left out.
+
+    Returns:
+        The regret in the units of `y`; NaN where fewer than two candidates are left beside the runs that a line needs.
+    """
+    learned = len(y) - candidates
+    if candidates < 2 or learned - 1 - max(x.shape[1] for x in features) < FEWEST_FREE:
+        return float("nan")
+    costs = []
+    for _ in range(sets):
+        drawn = rng.permutation(len(y))
+        held, known = drawn[:candidates], drawn[candidates:]
+        if any(np.ptp(x[known], axis=0).min() == 0 for x in features):
+            continue
+        about = [x - x[known].mean(axis=0) for x in [*features, np.empty((len(y), 0))]]
+        weights = _weights(np.array([left_out_density(x[known], y[known]) for x in about]), rng)
+        designs = [np.column_stack([np.ones(len(y)), x]) for x in about]
+        lines = [np.linalg.lstsq(design[known], y[known])[0] for design in designs]
+        score = weights @ [np.clip(design[held] @ line, 0, 1) for design, line in zip(designs, lines, strict=True)]
+        costs.append(y[held].max() - y[held][score == score.max()].mean())
+    return float(np.mean(costs)) if costs else float("nan")
+
+
 def _combined(views: list[View], rng: np.random.Generator) -> View:
     """Mix the views' draws by their weights: where metrics disagree, each keeps its share of the chance."""
     weights = np.array([view.weight for view in views])
