@@ -59,19 +59,18 @@ def _chance(rows: pd.DataFrame) -> str:
 
 def _replayed(rows: pd.DataFrame) -> str:
     best, winner = rows.iloc[0], rows.loc[rows[POST_RL].idxmax()]
-    y, tried, cost = rows[POST_RL].to_numpy(), rows["tried"].iloc[0], rows["replayed_regret"].iloc[0]
     lost = 100 * (winner[POST_RL] - best[POST_RL])
     ended = "It ended best." if lost == 0 else f"It ended {lost:.1f} points below the best, {winner['run']}."
     told = (
         f"All {len(rows)} runs ({best['family']}) have been through RL. Predicted leave-one-out, {best['run']} comes "
         f"first ({_chance(rows)}). {ended}"
     )
-    if pd.isna(cost):
+    if "replayed_regret" not in rows or rows["replayed_regret"].isna().all():  # judged by an earlier version; few runs
         return told
-    chance = expected_regret(0 * y, y, tried)
+    y, tried, cost = rows[POST_RL].to_numpy(), rows["tried"].iloc[0], rows["replayed_regret"].iloc[0]
     return (
         f"{told} Choosing among {tried} runs by what the others taught costs {100 * cost:.1f} points on average, at "
-        f"random {100 * chance:.1f}."
+        f"random {100 * expected_regret(0 * y, y, tried):.1f}."
     )
 
 
