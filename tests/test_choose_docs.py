@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pandas as pd
+from scipy import stats
 from tiny import tiny_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,14 +46,29 @@ def test_the_trl_example_runs(tmp_path, monkeypatch):
 
 def test_the_replays_of_the_committed_studies_are_their_tables():
     page = (ROOT / "docs" / "choose.md").read_text()
-    found = re.findall(r"^\| (quick|cpu)/(\S+) \| (.+) \| (\d+)% \| (.+) \| (.*) \| (.+) % \|$", page, re.M)
-    assert len(found) >= 24
-    for study, family, policy, budget, regret, better, spent in found:
-        table = pd.read_csv(ROOT / "figures" / study / "choose.csv")
-        table = table[(table["family"] == family) & (table["policy"] == policy)]
-        (row,) = table[table["budget"] == int(budget) / 100].to_dict("records")
-        assert regret == "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * row[f"regret{end}"] for end in ("", "_low", "_high")))
-        if better:
-            ends = ("better_than_pass1", "better_low", "better_high")
-            assert better == "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * row[end] for end in ends))
-        assert spent == f"{100 * row['spent']:.1f}"
+    head, *found = re.findall(r"^\| (family|\w+/\S+) \| (random .+|\d.+) \|$", page, re.M)
+    policies = [re.fullmatch(r"([\w @]+?)(?:, (\d+) %)?", word).groups() for word in head[1].split(" | ")]
+    studies = {family.partition("/")[0] for family, _ in found}
+    assert studies == {path.parent.name for path in ROOT.glob("figures/*/choose.csv")}
+    every = pd.concat([pd.read_csv(ROOT / f"figures/{name}/choose.csv").assign(study=name) for name in studies])
+    assert len(found) == every["family"].nunique()
+    for family, cells in found:
+        table = every[every["study"] + "/" + every["family"] == family]
+        for (policy, budget), cell in zip(policies, cells.split(" | "), strict=True):
+            row = table[(table["policy"] == policy) & (table["budget"] == int(budget or 10) / 100)].squeeze()
+            ends = [100 * row[f"regret{end}"] for end in ("", "_low", "_high")]
+            assert cell == "{:.1f} [{:.1f}, {:.1f}]".format(*ends), (family, policy, budget)
+    regret = every[every["budget"] == 0.1].pivot(index="family", columns="policy", values="regret") * 100
+    for policy, said in (
+        ("race", "the race costs"),
+        ("Pass@1", "of its first probes"),
+        ("top two", "to the end, cost"),
+    ):
+        assert f"{said} {short(regret[policy].mean())}" in page
+    less = regret["race"] - regret["Pass@1"]
+    reach = stats.t.ppf(0.975, len(less) - 1) * less.std() / len(less) ** 0.5
+    assert f"{short(less.mean())} [{short(less.mean() - reach)}, {short(less.mean() + reach)}]" in page
+
+
+def short(points: float) -> str:
+    return f"{points:.1f}".replace("0.", ".") if abs(points) < 1 else f"{points:.1f}"

@@ -20,7 +20,7 @@ def frontier(
     """
     need(table, ["family", "policy", "budget", "regret", "regret_low", "regret_high", "spent"], "choose")
     families = list(dict.fromkeys(table["family"]))
-    figure, panels = grid(len(families), columns=3, width=3.4, height=3.2, sharey=True)
+    figure, panels = grid(len(families), columns=4, width=2.6, height=3.2, sharey=True)
     left_out = {"random"} | (set() if measured is None else {"Pass@1"})
     policies = [name for name in dict.fromkeys(table["policy"]) if name not in left_out]
     for axes, family in zip(panels, families, strict=True):
