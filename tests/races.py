@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from sftrl.choose.rivals import Finished
+from sftrl.choose.policies import Finished
 
 ROLLOUTS = 192  # of one step
 AT = (0, 6, 12, 24, 36, 60, 120)

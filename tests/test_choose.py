@@ -1,4 +1,4 @@
-"""The belief and the race of `sftrl.choose`: right where the model is, cautious where it is not, resumable anywhere."""
+"""The race of `sftrl.choose` and its posterior: right where the model is, cautious where it is not, resumable."""
 
 import json
 import time
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from races import AT, KINDS, ROLLOUTS, finished, simulate
 
-from sftrl.choose import Race, belief
-from sftrl.choose.rivals import POLICIES, race
+from sftrl.choose import Race, posterior
+from sftrl.choose.policies import POLICIES, race
 from sftrl.errors import InputError
 from sftrl.predict import decide
 
@@ -45,21 +45,21 @@ def play(one: Race, score, until: int = 10**6) -> list:
 class TestBelief:
     def family_of_the_model(self, rng, t, n=6, noise=0.15):
         """Draw a family from the model's own prior: what is seen of it, and where it ends."""
-        gain, slope, spread = (grid[rng.integers(len(belief.FAMILY[0]))] for grid in belief.FAMILY)
-        rise = rng.choice(belief.RISE.shape[1], n, p=belief.RISE[rng.integers(len(belief.USUAL))])
+        gain, slope, spread = (grid[rng.integers(len(posterior.FAMILY[0]))] for grid in posterior.FAMILY)
+        rise = rng.choice(posterior.RISE.shape[1], n, p=posterior.RISE[rng.integers(len(posterior.USUAL))])
         start = rng.normal(-1, 1, n)
         end = -1 + gain + slope * (start + 1) + spread * rng.standard_normal(n)
-        flat = belief.FLAT[rise]
-        end[flat] = start[flat] + belief.FLAT_SD * rng.standard_normal(flat.sum())
-        h = belief.rises(t)[rise]
+        flat = posterior.FLAT[rise]
+        end[flat] = start[flat] + posterior.FLAT_SD * rng.standard_normal(flat.sum())
+        h = posterior.rises(t)[rise]
         z = start[:, None] * (1 - h) + end[:, None] * h + noise * rng.standard_normal(h.shape)
-        return [belief.Probed(t, row, np.full(len(t), noise**2)) for row in z], 1 / (1 + np.exp(-end))
+        return [posterior.Probed(t, row, np.full(len(t), noise**2)) for row in z], 1 / (1 + np.exp(-end))
 
     def test_chances_and_intervals_are_right_where_the_model_is(self):
         rng, said, held = np.random.default_rng(0), [], []
         for number in range(150):
             probes, end = self.family_of_the_model(rng, np.array([0, 0.1, 0.3]))
-            drawn = belief.draw(probes, draws=400, seed=number).score
+            drawn = posterior.draw(probes, draws=400, seed=number).score
             low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
             held.append((low <= end) & (end <= high))
             chance = np.bincount(drawn.argmax(axis=1), minlength=len(end)) / len(drawn)
@@ -76,18 +76,18 @@ class TestBelief:
         rng = np.random.default_rng(1)
         t = np.array([0, 0.1, 0.3, 0.6, 1.0])
         probes, end = self.family_of_the_model(rng, t, noise=0.05)
-        cut = [[belief.Probed(p.t[:k], p.z[:k], p.noise[:k]) for p in probes] for k in (1, 3, 5)]
-        first, middle, last = (belief.draw(part).score for part in cut)
+        cut = [[posterior.Probed(p.t[:k], p.z[:k], p.noise[:k]) for p in probes] for k in (1, 3, 5)]
+        first, middle, last = (posterior.draw(part).score for part in cut)
         assert first.std(axis=0).mean() > middle.std(axis=0).mean() > last.std(axis=0).mean()
         assert last.mean(axis=0) == pytest.approx(end, abs=0.05)
 
     def test_rises_go_from_0_to_1(self):
         t = np.linspace(0, 1, 50)
-        h = belief.rises(t)
+        h = posterior.rises(t)
         assert h[:, 0] == pytest.approx(0)
         assert h[:, -1] == pytest.approx(1)
         assert (np.diff(h, axis=1) >= -1e-12).all()
-        assert belief.RISE.sum(axis=1) == pytest.approx(1)
+        assert posterior.RISE.sum(axis=1) == pytest.approx(1)
 
     @settings(max_examples=25, deadline=None)
     @given(st.lists(st.integers(0, 8), min_size=6, max_size=6), st.integers(1, 8))
@@ -95,11 +95,11 @@ class TestBelief:
         counts = np.minimum(np.array([counts, counts]), samples)
         more = counts.copy()
         more[1, 0] += 1
-        one = belief.probed(np.array([0, 0.5]), counts, samples)
+        one = posterior.probed(np.array([0, 0.5]), counts, samples)
         assert np.isfinite(one.z).all()
         assert (one.noise > 0).all()
         if more[1, 0] <= samples:
-            assert belief.probed(np.array([0, 0.5]), more, samples).z[1] > one.z[1]
+            assert posterior.probed(np.array([0, 0.5]), more, samples).z[1] > one.z[1]
 
     def test_suits_finds_what_problems_do_not_share(self):
         rng = np.random.default_rng(0)
@@ -107,21 +107,23 @@ class TestBelief:
         own = 0.8 * rng.normal(size=(6, 200))
         alike, unlike = (1 / (1 + np.exp(-(common + x * own))) for x in (0, 1))
         truth = (unlike - unlike.mean(axis=1, keepdims=True) - unlike.mean(axis=0) + unlike.mean()).var() * 6 / 5 / 200
-        found = [belief.suits(rng.binomial(8, unlike), 8) for _ in range(20)]
+        found = [posterior.suits(rng.binomial(8, unlike), 8) for _ in range(20)]
         assert np.mean(found) == pytest.approx(truth, rel=0.1)
-        assert belief.suits(rng.binomial(8, alike), 8) < 0.1 * truth
+        assert posterior.suits(rng.binomial(8, alike), 8) < 0.1 * truth
 
     def test_another_family_teaches_how_fast_they_rise(self):
         quick = [self.curve(a, 0.05) for a in (-2.0, -1.5, -1.0, -0.5)]
-        prior = belief.learn([quick])
+        prior = posterior.learn([quick])
         assert prior.sum() == pytest.approx(1)
-        assert prior.sum(axis=0)[:2].sum() > belief.UNIFORM.sum(axis=0)[:2].sum() + 0.2
-        early = [belief.Probed(p.t[:2], p.z[:2], p.noise[:2]) for p in quick]
-        assert belief.draw(early, prior=prior).score.std(axis=0).mean() < belief.draw(early).score.std(axis=0).mean()
+        assert prior.sum(axis=0)[:2].sum() > posterior.UNIFORM.sum(axis=0)[:2].sum() + 0.2
+        early = [posterior.Probed(p.t[:2], p.z[:2], p.noise[:2]) for p in quick]
+        assert (
+            posterior.draw(early, prior=prior).score.std(axis=0).mean() < posterior.draw(early).score.std(axis=0).mean()
+        )
 
-    def curve(self, start: float, tau: float) -> belief.Probed:
+    def curve(self, start: float, tau: float) -> posterior.Probed:
         t = np.array([0, 0.1, 0.2, 0.5, 1.0])
-        return belief.Probed(t, start + 1.0 * (1 - np.exp(-t / tau)), np.full(5, 0.05**2))
+        return posterior.Probed(t, start + 1.0 * (1 - np.exp(-t / tau)), np.full(5, 0.05**2))
 
 
 class TestRace:

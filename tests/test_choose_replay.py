@@ -9,7 +9,7 @@ from races import AT, ROLLOUTS, Simulated, finished, simulate
 
 from sftrl.choose import by_predictor, cheapest, measuring, replay
 from sftrl.choose import finished as read
-from sftrl.choose.rehearsal import subset
+from sftrl.choose.replays import subset
 from sftrl.errors import InputError
 from sftrl.figures import redraw
 from sftrl.files import write_table

@@ -14,7 +14,7 @@ from sftrl.errors import InputError
 from sftrl.predict import advice, answer, decide, replay, runs_table
 from sftrl.predict.comparison import expected_regret
 from sftrl.predict.decide import metrics_of
-from sftrl.predict.forecast import left_out_density, rehearsed
+from sftrl.predict.forecast import left_out_density, replayed_regret
 from sftrl.predict.ranking import differences, with_the_alike
 
 
@@ -225,7 +225,7 @@ def test_a_replayed_choice_is_priced_on_runs_that_taught_nothing_of_it():
     told, chance, one_by_one = [], [], []
     for _ in range(30):
         y, metric = rng.normal(0.5, 0.05, 12), rng.normal(size=(12, 1))
-        told.append(rehearsed([metric], y, 5, 40, rng))
+        told.append(replayed_regret([metric], y, 5, 40, rng))
         chance.append(expected_regret(np.zeros(12), y, 5))
         one_by_one.append(expected_regret(-y, y, 5))  # the mean of the others falls with y
     assert np.mean(told) == pytest.approx(np.mean(chance), rel=0.15)
@@ -235,11 +235,11 @@ def test_a_replayed_choice_is_priced_on_runs_that_taught_nothing_of_it():
 def test_a_metric_that_tells_all_costs_nothing_and_few_runs_have_no_price():
     y, rng = np.linspace(0.2, 0.8, 12), np.random.default_rng(0)
     exact = y[:, None] + 1e-6 * rng.normal(size=(12, 1))
-    assert rehearsed([exact], y, 5, 50, rng) == 0
-    assert rehearsed([exact[:6]], y[:6], 2, 50, rng) == 0
-    assert np.isnan(rehearsed([exact[:5]], y[:5], 1, 50, rng))  # a single candidate
-    assert np.isnan(rehearsed([np.hstack([exact, exact**2])[:6]], y[:6], 2, 50, rng))  # two slopes, four runs
-    assert np.isnan(rehearsed([np.ones((12, 1))], y, 5, 5, rng))  # it never varies
+    assert replayed_regret([exact], y, 5, 50, rng) == 0
+    assert replayed_regret([exact[:6]], y[:6], 2, 50, rng) == 0
+    assert np.isnan(replayed_regret([exact[:5]], y[:5], 1, 50, rng))  # a single candidate
+    assert np.isnan(replayed_regret([np.hstack([exact, exact**2])[:6]], y[:6], 2, 50, rng))  # two slopes, four runs
+    assert np.isnan(replayed_regret([np.ones((12, 1))], y, 5, 5, rng))  # it never varies
 
 
 def test_answer_decides_where_some_runs_wait_and_replays_where_none_does(runs):

@@ -6,12 +6,13 @@
     race.choice                                            # run, p_best, expected_regret, spent, why
     replay(finished(probes, results, curves, rollouts=128))  # the same on paper, beside other ways to choose
 
-The parts: `belief` (what a curve may become, given its probes), `contest` (the race), `rivals` (other ways to choose),
-`rehearsal` (both, replayed on finished studies). docs/choose.md is the page for who has eight checkpoints and a week.
+The parts: `posterior` (what a curve may become, given its probes), `racing` (what to run next), `policies` (other ways
+to choose), `replays` (all of them, on finished studies). docs/choose.md is the page for who has eight checkpoints and a
+week.
 """
 
-from sftrl.choose.belief import learn, probed
-from sftrl.choose.contest import Choice, Job, Race
-from sftrl.choose.rehearsal import by_predictor, cheapest, finished, measuring, replay
+from sftrl.choose.posterior import learn, probed
+from sftrl.choose.racing import Choice, Job, Race
+from sftrl.choose.replays import by_predictor, cheapest, finished, measuring, replay
 
 __all__ = ["Choice", "Job", "Race", "by_predictor", "cheapest", "finished", "learn", "measuring", "probed", "replay"]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from sftrl.errors import InputError
 from sftrl.predict.features import sample_of
-from sftrl.predict.forecast import FEWEST, View, assume, predict, rank, rehearsed
+from sftrl.predict.forecast import FEWEST, View, assume, predict, rank, replayed_regret
 from sftrl.predict.ranking import ranking
 from sftrl.tables import DECIMALS, POST_RL, RUN, need
 
@@ -111,7 +111,7 @@ def replay(
     ]
     tried = min(TRIED, len(runs) - FEWEST)
     features = [sample_of(runs, name, None).x for name in metrics]
-    cost = rehearsed(features, runs[POST_RL].to_numpy(float), tried, SETS, rng)
+    cost = replayed_regret(features, runs[POST_RL].to_numpy(float), tried, SETS, rng)
     table = ranking(runs, views, confidence, calibration=len(runs) - 1).merge(runs[[*RUN, POST_RL]], on=RUN)
     return table.assign(tried=tried, replayed_regret=round(cost, DECIMALS))
 

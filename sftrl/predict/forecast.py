@@ -93,7 +93,9 @@ def predict(
     return [*views, _combined(views, rng)]
 
 
-def rehearsed(features: list[np.ndarray], y: np.ndarray, candidates: int, sets: int, rng: np.random.Generator) -> float:
+def replayed_regret(
+    features: list[np.ndarray], y: np.ndarray, candidates: int, sets: int, rng: np.random.Generator
+) -> float:
     """Return the mean regret of choosing among `candidates` runs by the combined view, learned from all other runs.
 
     The candidates of a set are predicted from the same runs. Runs of which each is predicted from all others cannot be

@@ -16,7 +16,7 @@ import pandas as pd
 from races import KINDS, finished, simulate
 
 from sftrl.choose import measuring
-from sftrl.choose.rivals import POLICIES, at_random, race
+from sftrl.choose.policies import POLICIES, at_random, race
 
 BUDGETS = (0.05, 0.10)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sftrl.choose import replay
-from sftrl.choose.rivals import Finished
+from sftrl.choose.policies import Finished
 from sftrl.files import read_table
 
 STEPS = np.array([0, 6, 12, 18, 24, 36, 48, 60])

@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sftrl.choose.belief import learn, probed
-from sftrl.choose.rivals import POLICIES, Finished, by_pass1, race
+from sftrl.choose.policies import POLICIES, Finished, by_pass1, race
+from sftrl.choose.posterior import learn, probed
 from sftrl.errors import InputError
 from sftrl.predict.comparison import tokens_of
 from sftrl.tables import AVERAGE, BASE, POST_RL, direction, headline, need, problem_columns, rounded

@@ -7,7 +7,7 @@
     race.choice                               # the run to take, with its chance to be best and the expected regret
 
 First every candidate is probed before RL (`until_step` 0). Then the next segment is the one whose probe is worth most
-for its price: the gain that its result is expected to bring to the choice (the knowledge gradient of a normal belief,
+for its price: the gain that its result is expected to bring to the choice (the knowledge gradient for normal beliefs,
 Frazier, Powell and Dayanik 2008), over the tokens that are lost if the run is not chosen. All that was told lies in
 the log, whole at any moment: the same call goes on from it.
 """
@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from sftrl.choose.belief import UNIFORM, WOBBLE, Draws, Forecast, Probed, draw, probed, suits
 from sftrl.choose.ledger import Ledger
+from sftrl.choose.posterior import UNIFORM, WOBBLE, Draws, Forecast, Probed, draw, probed, suits
 from sftrl.errors import InputError
 from sftrl.files import read_json, write_json
 from sftrl.predict.decide import metrics_of
@@ -74,9 +74,9 @@ class Race:
         margin: expected regret, a share, that is small enough to stop.
         at: the steps at which runs may be probed; default: `AT` of the horizon.
         group_size: of GRPO, for the gate of runs without a signal.
-        calibration: runs of the same family that have been through RL, as `decide` takes them: the belief before the
+        calibration: runs of the same family that have been through RL, as `decide` takes them: the forecast before the
             first probe is then `decide`'s. None: it is learned in the race.
-        prior: what other families taught, as `belief.learn` returns it.
+        prior: what other families taught, as `posterior.learn` returns it.
         log: a JSON file that holds all that was told; an existing one is gone on from.
         seed: of the draws.
 
@@ -139,7 +139,7 @@ class Race:
             self.forecast = Forecast.of(views[-1].outcome)
         self.ledger = Ledger(self.runs, horizon, len(self.problems), samples, rollouts)
         self._curves: dict[tuple[str, int], Probed] = {}
-        self._believed: tuple[int, tuple[Draws, list[str]]] | None = None
+        self._cached: tuple[int, tuple[Draws, list[str]]] | None = None
         self._settings = {
             "family": str(candidates["family"].iloc[0]), "runs": self.runs, "horizon": horizon, "at": list(self.at),
             "problems": list(self.problems), "samples": samples, "budget": budget, "margin": margin,
@@ -220,24 +220,24 @@ class Race:
     def table(self) -> pd.DataFrame:
         """Return a row a candidate, best first: `run, step, score` of its last probe, `predicted, low, high` (the score
         at the horizon with its 95 % interval), `p_best`, `tokens` of its RL, `note`."""
-        belief, runs = self._believe()
-        low, high = np.quantile(belief.score, [0.025, 0.975], axis=0)
-        best = np.bincount(belief.score.argmax(axis=1), minlength=len(runs)) / len(belief.score)
+        posterior, runs = self._posterior()
+        low, high = np.quantile(posterior.score, [0.025, 0.975], axis=0)
+        best = np.bincount(posterior.score.argmax(axis=1), minlength=len(runs)) / len(posterior.score)
         rows = []
         for i, run in enumerate(runs):
             last = self.ledger.of(run)[-1]
             rows.append({
                 "run": run, "step": last["step"], "score": self.ledger.score(last),
-                "predicted": belief.score[:, i].mean(), "low": low[i], "high": high[i], "p_best": best[i],
+                "predicted": posterior.score[:, i].mean(), "low": low[i], "high": high[i], "p_best": best[i],
                 "tokens": self.ledger.rl_tokens(run), "note": "no signal" if self._silent(run) else "",
             })  # fmt: skip
         return pd.DataFrame(rows).sort_values("predicted", ascending=False, ignore_index=True)
 
     def _look(self) -> tuple[Choice, Job | None]:
         """Return the choice and the next job, if there is one."""
-        belief, runs = self._believe()
+        posterior, runs = self._posterior()
         racing = [i for i, run in enumerate(runs) if not self._silent(run)] or list(range(len(runs)))
-        score, mean = belief.score[:, racing], belief.score[:, racing].mean(axis=0)
+        score, mean = posterior.score[:, racing], posterior.score[:, racing].mean(axis=0)
         first = int(mean.argmax())
         best = np.bincount(score.argmax(axis=1), minlength=len(racing)) / len(score)
         regret = float((score.max(axis=1) - score[:, first]).mean())
@@ -245,13 +245,13 @@ class Race:
         if len(racing) == 1:
             why = "no other candidate is left"
         elif regret > self.margin:
-            job, why = self._next(belief, [(i, runs[i], best[place]) for place, i in enumerate(racing)])
+            job, why = self._next(posterior, [(i, runs[i], best[place]) for place, i in enumerate(racing)])
         leader = runs[racing[first]]
         return Choice(leader, float(best[first]), regret, self.ledger.spent(leader), why), job
 
-    def _next(self, belief: Draws, racing: list[tuple[int, str, float]]) -> tuple[Job | None, str]:
+    def _next(self, posterior: Draws, racing: list[tuple[int, str, float]]) -> tuple[Job | None, str]:
         """Return the segment whose probe brings most for its price, or None and why there is none."""
-        mean = belief.score.mean(axis=0)
+        mean = posterior.score.mean(axis=0)
         order = sorted(racing, key=lambda one: -mean[one[0]])
         room = self.budget * self.ledger.all_tokens() - self.ledger.probe_tokens()
         found, affordable = [], False
@@ -267,8 +267,8 @@ class Race:
                 if probe + max(self.ledger.lost(other) + tokens * (other != run) for _, other, _ in order[:2]) > room:
                     continue
                 affordable = True
-                z = belief.at(i, np.array([step / self.horizon]))[:, 0]
-                tied = np.cov(z, belief.score[:, i])
+                z = posterior.at(i, np.array([step / self.horizon]))[:, 0]
+                tied = np.cov(z, posterior.score[:, i])
                 moved = abs(tied[0, 1]) / np.sqrt(tied[0, 0] + noise)  # sd of what the probe makes of the mean score
                 away = abs(mean[i] - rival) / max(moved, 1e-12)
                 worth = moved * (np.exp(-(away**2) / 2) / np.sqrt(2 * np.pi) - away * ndtr(-away))
@@ -280,10 +280,10 @@ class Race:
         _, run, step = max(found)
         return Job(run, step, self.problems, self.samples), f"{run} to step {step} is the next probe worth its price"
 
-    def _believe(self) -> tuple[Draws, list[str]]:
+    def _posterior(self) -> tuple[Draws, list[str]]:
         """Return draws of what the living candidates may become, and their names."""
-        if self._believed and self._believed[0] == len(self.ledger.told):
-            return self._believed[1]
+        if self._cached and self._cached[0] == len(self.ledger.told):
+            return self._cached[1]
         runs = self.ledger.alive
         before = np.array([self.ledger.of(run)[0]["counts"] for run in runs])
         forecast = self.forecast
@@ -292,9 +292,9 @@ class Race:
             forecast = self._forecasts.setdefault(kept, forecast.only(list(kept)))
         unsure = suits(before, self.samples) if len(runs) > 1 else 0.0
         how = {"forecast": forecast, "prior": self.prior, "draws": self.draws, "seed": self.seed}
-        belief = draw([self._probed(run) for run in runs], unsure=unsure, **how), runs
-        self._believed = len(self.ledger.told), belief
-        return belief
+        posterior = draw([self._probed(run) for run in runs], unsure=unsure, **how), runs
+        self._cached = len(self.ledger.told), posterior
+        return posterior
 
     def _probed(self, run: str) -> Probed:
         rows = self.ledger.of(run)

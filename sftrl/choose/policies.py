@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sftrl.choose.contest import Race
+from sftrl.choose.racing import Race
 
 
 @dataclass(frozen=True)
