@@ -28,7 +28,7 @@ from sftrl.figures import (
 from sftrl.figures.curves import crossing_k
 from sftrl.figures.style import BEST_RED, RL_BLUE, SAME, looks_like
 from sftrl.files import read_tables, write_table
-from sftrl.predict import analyse, judge, pools, replay, runs_table
+from sftrl.predict import analyse, decide, judge, pools, replay, runs_table
 from sftrl.recipes import Judging
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,9 +215,10 @@ def test_one_run_has_a_panel_for_each_quantity_that_was_logged(steps):
 
 
 def test_decision_shows_chances_and_who_cannot_be_told_apart():
-    replayed = replay(runs_table(*study(12)), draws=2000)
-    rows = replayed[replayed["predictor"] == "combined"]
-    figure = decision(replayed)
+    runs = runs_table(*study(12))
+    decided = decide(runs[:6], runs[6:], draws=2000)
+    rows = decided[decided["predictor"] == "combined"]
+    figure = decision(decided)
     words = [t.get_text() for t in figure.findobj(Text)]
     assert f"{rows['p_best'].iloc[0]:.0%}" in words
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == rows["run"].tolist()
@@ -226,6 +227,22 @@ def test_decision_shows_chances_and_who_cannot_be_told_apart():
     ]
     assert colours[0] == BEST_RED
     assert [c == RL_BLUE for c in colours[1:]] == (~rows["apart"].iloc[1:]).tolist()
+
+
+def test_a_replay_shows_what_was_predicted_and_what_came_of_it_and_recommends_nothing():
+    runs = runs_table(*study(12))
+    replayed = replay(runs, draws=2000)
+    rows = replayed[replayed["predictor"] == "combined"]
+    figure = decision(replayed)
+    lines = figure.axes[0].get_lines()
+    assert lines[-1].get_xdata() == pytest.approx(100 * rows["post_rl"])
+    assert BEST_RED not in {line.get_color() for line in lines}
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "predicted from the others",
+        "after RL, as measured",
+    ]
+    both = decision(pd.concat([replayed, decide(runs.assign(family="another"))]))
+    assert len(both.legends[0].get_texts()) == 4
 
 
 def test_bars_without_intervals_or_rl_and_with_a_missing_loss():

@@ -5,6 +5,8 @@ import pytest
 
 from sftrl.predict import advice
 
+COMPARED = ["p_best", "expected_regret", "apart"]
+
 
 def decision(
     apart: list[bool],
@@ -12,9 +14,6 @@ def decision(
     *,
     calibration: int = 6,
     p_best: float = 0.51,
-    post_rl: list[float] | None = None,
-    tried: int = 3,
-    cost: float = 0.045,
 ) -> pd.DataFrame:
     """Rows as `decide` gives them: the same order of the runs by each metric, the combined one last."""
     n = len(apart)
@@ -26,7 +25,7 @@ def decision(
         for i in range(n):
             row = {"predictor": name, "weight": weight, "calibration": calibration, "family": "f", "run": f"r{i}"}
             row |= {"p_best": p_best if i == 0 else 0.1, "expected_regret": 0.0234, "apart": apart[i]}
-            rows.append(row | ({"post_rl": post_rl[i], "tried": tried, "replayed_regret": cost} if post_rl else {}))
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -67,34 +66,38 @@ def test_without_calibration_a_chance_is_told_only_where_one_was_assumed():
     assert "how far to trust that is unknown" in advice(decision([False, False], calibration=0, p_best=float("nan")))
 
 
-@pytest.mark.parametrize(
-    ("post_rl", "told"),
-    [
-        ([0.7, 0.5, 0.6], "It ended best. Choosing among 3 runs by what the others taught costs 4.5 points on average"),
-        (
-            [0.5, 0.7, 0.6],
-            "It ended 20.0 points below the best, r1. Choosing among 3 runs by what the others taught costs",
-        ),
-    ],
-)
-def test_a_replay_says_how_the_choice_ended(post_rl, told):
-    replayed = decision([False, True, True], post_rl=post_rl)
-    assert advice(replayed).startswith(
-        "All 3 runs (f) have been through RL. Predicted leave-one-out, r0 comes first (51%"
+def test_a_replay_says_what_came_of_the_predictions_and_what_choosing_so_costs():
+    replayed = replay(post_rl=[0.5, 0.7, 0.6], value=[0.3, 0.4, 0.2])
+    # By Pass@1 r1 of all three, the best. At random .7 less the mean. Predicted .45 to .65: two of three.
+    told = (
+        "All 3 runs (f) have been through RL; r1 ended best. Of the results, each predicted from all others, 2 lie in "
+        "their 95 % intervals."
     )
-    assert told in advice(replayed)
+    weights = " The prediction weighs Pass@1 60%, no metric 40%, by leave-one-out error on 2 other runs."
+    costs = (
+        " Choosing among 3 by what the others taught costs 4.5 points on average, by Pass@1 alone 0.0, at random 10.0."
+    )
+    assert advice(replayed) == told + costs + weights
     for without in (replayed.assign(replayed_regret=float("nan")), replayed.drop(columns=["tried", "replayed_regret"])):
-        assert "Choosing among" not in advice(without)  # too few runs for it; judged by an earlier version
+        assert advice(without) == told + weights  # too few runs for it; judged by an earlier version
+    by_the_loss = replayed.replace({"predictor": {"pass@1": "generalization_loss"}})
+    assert "costs 4.5 points on average, at random 10.0." in advice(by_the_loss)
 
 
 def test_a_replay_of_six_prices_the_choice_of_five():
-    replayed = decision([False] * 6, post_rl=[0.6, 0.5, 0.4, 0.3, 0.2, 0.1], tried=5)
-    # At random: the best of five, .6 in five subsets of six and .5 in one, less the mean, .35.
-    assert "Choosing among 5 runs by what the others taught costs 4.5 points on average, at random 23.3." in advice(
-        replayed
-    )
-    one_waits = replayed.assign(post_rl=replayed["post_rl"].where(replayed["run"] != "r5"))
-    assert advice(one_waits).startswith("Take r0 (f) to RL")
+    replayed = replay(post_rl=[0.6, 0.5, 0.4, 0.3, 0.2, 0.1], value=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6], tried=5)
+    # At random: the best of five, .6 in five subsets of six and .5 in one, less the mean, .35. By Pass@1 the last of
+    # them, .1 in five and .2 in one.
+    assert "costs 4.5 points on average, by Pass@1 alone 46.7, at random 23.3." in advice(replayed)
+
+
+def replay(post_rl: list[float], value: list[float], tried: int = 3) -> pd.DataFrame:
+    """Rows as `replay` gives them: no ranks and no chances."""
+    table = decision([False] * len(post_rl), calibration=len(post_rl) - 1).drop(columns=COMPARED)
+    rows = [
+        table[table["predictor"] == name].assign(value=value, post_rl=post_rl) for name in table["predictor"].unique()
+    ]
+    return pd.concat(rows).assign(low=0.45, high=0.65, tried=tried, replayed_regret=0.045)
 
 
 def test_families_are_told_one_after_another():

@@ -213,8 +213,10 @@ def test_replay_predicts_each_run_from_the_others(runs):
     )
     assert np.corrcoef(replayed["predicted"], replayed["post_rl"])[0, 1] > 0.9
     told = advice(replay(runs))
-    assert told.startswith("All 12 runs (llama) have been through RL. Predicted leave-one-out, ")
-    assert "Choosing among 5 runs by what the others taught costs " in told
+    assert told.startswith("All 12 runs (llama) have been through RL; ")
+    assert "Choosing among 5 by what the others taught costs " in told
+    assert replayed["post_rl"].is_monotonic_decreasing
+    assert not {"rank", "p_best", "apart"} & set(replayed)  # runs predicted one by one cannot be compared
     with pytest.raises(InputError, match="4 runs of 'llama' have been through RL; it needs 5"):
         replay(runs[:4])
 
@@ -248,7 +250,7 @@ def test_answer_decides_where_some_runs_wait_and_replays_where_none_does(runs):
     assert "leave-one-out error on 6 other runs" in advice(answer(half))
     few = runs.assign(post_rl=runs["post_rl"].where(runs.index < 3))
     assert "too few runs" in advice(answer(few))
-    assert "Predicted leave-one-out" in advice(answer(runs))
+    assert "each predicted from all others" in advice(answer(runs))
     assert answer(runs[:3]).empty
     both = pd.concat([half, runs.assign(family="qwen")])
     told = advice(answer(both))

@@ -16,12 +16,13 @@ def decision(table: pd.DataFrame) -> Figure:
     """Draw a decision, one row of panels per family, its runs from best to worst.
 
     With calibration runs: the predicted score after RL with its 95 % interval, chance to be best and expected regret
-    beside it, and, in a replay, what RL made of the run. Without: what each metric says, with its interval.
+    beside it. Without: what each metric says, with its interval. In a replay: what each run was predicted, and what RL
+    made of it.
 
     Args:
         table: rows of `decide`, `replay` or `answer`.
     """
-    need(table, ["predictor", "family", "run", "rank", "predicted", "p_best", "apart"], "decision")
+    need(table, ["predictor", "family", "run", "predicted"], "decision")
     families = dict(tuple(table.groupby("family", sort=False)))
     heights = [ROW * rows["run"].nunique() + 0.8 for rows in families.values()]
     figure = Figure(figsize=(6.6, sum(heights) + 0.4), layout="constrained")
@@ -40,26 +41,37 @@ def decision(table: pd.DataFrame) -> Figure:
         panels[0].set_yticks(range(len(overall)), [wrapped(str(run)) for run in overall["run"]])
         panels[0].set_ylim(len(overall) - 0.4, -0.6)
         part.suptitle(_title(family, overall), fontsize=9, weight="bold", x=0.01, ha="left")
-    looks = [
-        Line2D([], [], color=BEST_RED, marker="o", ms=4.5, label="take this one"),
-        Line2D([], [], color=RL_BLUE, marker="o", ms=4.5, label="cannot be told apart from it"),
-        Line2D([], [], color=PALE, marker="o", ms=4.5, label="can be"),
-    ]
-    if POST_RL in table and table[POST_RL].notna().any():
-        looks.append(Line2D([], [], color="black", marker="D", mfc="white", ls="", ms=4, label="after RL, as measured"))
-    figure.legend(handles=looks, loc="outside upper center", ncols=4)
+    replayed = [_replayed(rows) for rows in families.values()]
+    looks = {}
+    if not all(replayed):
+        looks |= {"take this one": BEST_RED, "cannot be told apart from it": RL_BLUE, "can be": PALE}
+    else:
+        looks["predicted from the others"] = RL_BLUE
+    handles = [Line2D([], [], color=colour, marker="o", ms=4.5, label=words) for words, colour in looks.items()]
+    if any(replayed):
+        handles.append(
+            Line2D([], [], color="black", marker="D", mfc="white", ls="", ms=4, label="after RL, as measured")
+        )
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
+
+
+def _replayed(rows: pd.DataFrame) -> bool:
+    return POST_RL in rows and bool(rows[POST_RL].notna().all())
 
 
 def _title(family: str, rows: pd.DataFrame) -> str:
     runs = rows["calibration"].iloc[0]
     if not runs:
         return f"{family}: a ranking only, too few runs have been through RL"
-    replayed = POST_RL in rows and rows[POST_RL].notna().all()
-    return f"{family}: {'replayed, each run' if replayed else 'each'} predicted from {runs} that went through RL"
+    if _replayed(rows):
+        return f"{family}: all through RL, each predicted from the {runs} others"
+    return f"{family}: each predicted from {runs} that went through RL"
 
 
 def _colours(rows: pd.DataFrame) -> list[str]:
+    if _replayed(rows):
+        return [RL_BLUE] * len(rows)
     return [BEST_RED, *(PALE if apart else RL_BLUE for apart in rows["apart"].iloc[1:])]
 
 
@@ -67,8 +79,10 @@ def _draw_predicted(axes: Axes, rows: pd.DataFrame) -> None:
     for y, (row, colour) in enumerate(zip(rows.to_dict("records"), _colours(rows), strict=True)):
         axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, lw=1.3)
         axes.plot(100 * row["predicted"], y, "o", color=colour, ms=4.5)
-    if POST_RL in rows:
+    axes.set_xlabel("Pass@1 after RL, %, predicted, 95 % interval")
+    if _replayed(rows):
         axes.plot(100 * rows[POST_RL], range(len(rows)), "D", mfc="white", mec="black", ms=4, zorder=3)
+        return
     right = axes.get_yaxis_transform()
     for x, title, values in (
         (1.06, "chance\nbest", [f"{p:.0%}" for p in rows["p_best"]]),
@@ -77,7 +91,6 @@ def _draw_predicted(axes: Axes, rows: pd.DataFrame) -> None:
         axes.text(x, -0.7, title, transform=right, ha="center", va="bottom", color="#444444", fontsize=7)
         for y, words in enumerate(values):
             axes.text(x, y, words, transform=right, ha="center", va="center")
-    axes.set_xlabel("Pass@1 after RL, %, predicted, 95 % interval")
 
 
 def _draw_measured(axes: Axes, name: str, metric: pd.DataFrame, overall: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ from sftrl.predict.comparison import expected_regret
 from sftrl.predict.forecast import COMBINED, FEWEST, NO_METRIC
 from sftrl.tables import POST_RL, label
 
+BASELINE = "pass@1"
 NAMED = 4  # runs that a sentence can carry
 MENTIONED = 0.05  # weight of a metric that is worth a mention
 
@@ -38,10 +39,10 @@ def advice_on_pairs(sharpened: pd.DataFrame) -> str:
 
 def _family(decision: pd.DataFrame) -> str:
     rows = decision[decision["predictor"] == decision["predictor"].iloc[-1]]
-    others = rows.iloc[1:]
-    alike = others.loc[~others["apart"], "run"].tolist()
     if POST_RL in rows and rows[POST_RL].notna().all():
-        return " ".join([_replayed(rows), _apart(alike, len(others)), _weights(decision)])
+        return f"{_replayed(decision, rows)} {_weights(decision)}"
+    others = rows.iloc[1:]
+    alike = others.loc[~others["apart"].astype(bool), "run"].tolist()
     first = f"Take {rows['run'].iloc[0]} ({rows['family'].iloc[0]}) to RL"
     return " ".join(
         [f"{first}: {_chance(rows)}.", _apart(alike, len(others)), _weights(decision), _next(decision, alike)]
@@ -57,21 +58,24 @@ def _chance(rows: pd.DataFrame) -> str:
     return "it ranks first; how far to trust that is unknown, as too few runs have been through RL"
 
 
-def _replayed(rows: pd.DataFrame) -> str:
-    best, winner = rows.iloc[0], rows.loc[rows[POST_RL].idxmax()]
-    lost = 100 * (winner[POST_RL] - best[POST_RL])
-    ended = "It ended best." if lost == 0 else f"It ended {lost:.1f} points below the best, {winner['run']}."
-    told = (
-        f"All {len(rows)} runs ({best['family']}) have been through RL. Predicted leave-one-out, {best['run']} comes "
-        f"first ({_chance(rows)}). {ended}"
-    )
-    if "replayed_regret" not in rows or rows["replayed_regret"].isna().all():  # judged by an earlier version; few runs
-        return told
-    y, tried, cost = rows[POST_RL].to_numpy(), rows["tried"].iloc[0], rows["replayed_regret"].iloc[0]
-    return (
-        f"{told} Choosing among {tried} runs by what the others taught costs {100 * cost:.1f} points on average, at "
-        f"random {100 * expected_regret(0 * y, y, tried):.1f}."
-    )
+def _replayed(decision: pd.DataFrame, rows: pd.DataFrame) -> str:
+    best = rows.loc[rows[POST_RL].idxmax()]
+    inside = rows[POST_RL].between(rows["low"], rows["high"]).sum()
+    told = [
+        f"All {len(rows)} runs ({best['family']}) have been through RL; {best['run']} ended best.",
+        f"Of the results, each predicted from all others, {inside} lie in their 95 % intervals.",
+    ]
+    if (
+        "replayed_regret" in rows and rows["replayed_regret"].notna().all()
+    ):  # not by an earlier version, nor of few runs
+        y, tried, cost = rows[POST_RL].to_numpy(), int(rows["tried"].iloc[0]), rows["replayed_regret"].iloc[0]
+        told.append(f"Choosing among {tried} by what the others taught costs {100 * cost:.1f} points on average")
+        plain = decision[decision["predictor"] == BASELINE]
+        if len(plain):
+            by_it = expected_regret(plain["value"].to_numpy(), plain[POST_RL].to_numpy(), tried)
+            told[-1] += f", by {label(BASELINE)} alone {100 * by_it:.1f}"
+        told[-1] += f", at random {100 * expected_regret(0 * y, y, tried):.1f}."
+    return " ".join(told)
 
 
 def _apart(alike: list[str], others: int) -> str:

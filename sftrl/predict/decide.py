@@ -1,7 +1,7 @@
 """Which of these checkpoints should go to RL? The answer with its uncertainty, and how many to take to be safe.
 
     decide(candidates, calibration)     # a table: each metric's view of the candidates, and all of them combined
-    replay(runs)                        # the same where all have been through RL: each run predicted from the others
+    replay(runs)                        # where all have been through RL: each predicted from the others, and the price
     answer(runs)                        # whichever of the two a study's runs allow, family by family
     advice(decision)                    # the table in words
 
@@ -22,6 +22,7 @@ from sftrl.tables import DECIMALS, POST_RL, RUN, need
 
 TRIED = 5  # checkpoints among which a replayed choice is priced, as in `regret`
 SETS = 400  # drawn sets of them
+AMONG_CANDIDATES = ["rank", "p_best", "expected_regret", "behind", "behind_low", "behind_high", "apart", "shortlist"]
 
 
 def decide(
@@ -79,16 +80,16 @@ def replay(
     runs: pd.DataFrame,
     *,
     predictors: tuple[str, ...] | None = None,
-    confidence: float = 0.9,
     draws: int = 20_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Replay the decision among runs of one family whose RL results are known: each is predicted from the others.
+    """Predict each run of one family from all others, all RL results being known, and say what choosing so costs.
 
     Returns:
-        `decide`'s table with three more columns. `post_rl`: what RL made of the run. `replayed_regret`: what deciding
-        among `tried` runs costs on average, those of a set all predicted from the runs outside it (NaN where there are
-        too few).
+        Of `decide`'s columns those that describe a single run, the highest result first, and three more. `post_rl`:
+        what RL made of the run. `replayed_regret`: what deciding among `tried` runs costs on average, those of a set
+        all predicted from the runs outside it (NaN where there are too few). Ranks and chances are left out: the mean
+        of the others is the lower, the better a run is, so these predictions cannot be compared with one another.
 
     Raises:
         InputError: as `decide`; fewer than `FEWEST` + 1 runs.
@@ -112,8 +113,10 @@ def replay(
     tried = min(TRIED, len(runs) - FEWEST)
     features = [sample_of(runs, name, None).x for name in metrics]
     cost = replayed_regret(features, runs[POST_RL].to_numpy(float), tried, SETS, rng)
-    table = ranking(runs, views, confidence, calibration=len(runs) - 1).merge(runs[[*RUN, POST_RL]], on=RUN)
-    return table.assign(tried=tried, replayed_regret=round(cost, DECIMALS))
+    table = ranking(runs, views, 1.0, calibration=len(runs) - 1).drop(columns=AMONG_CANDIDATES)
+    best_first = runs[[*RUN, POST_RL]].sort_values(POST_RL, ascending=False, kind="stable")
+    parts = [best_first.merge(rows, on=RUN)[[*rows, POST_RL]] for _, rows in table.groupby("predictor", sort=False)]
+    return pd.concat(parts, ignore_index=True).assign(tried=tried, replayed_regret=round(cost, DECIMALS))
 
 
 def answer(runs: pd.DataFrame, *, seed: int = 0, **how) -> pd.DataFrame:

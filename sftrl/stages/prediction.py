@@ -152,7 +152,7 @@ def key_table(said: dict[str, pd.DataFrame]) -> pd.DataFrame:
     largest = max((c for c in runs if re.fullmatch(r"pass@\d+", c)), key=lambda c: int(c[5:]))
     if "decision" in said:
         last = said["decision"].groupby("family")["predictor"].last()
-        ranked = said["decision"].merge(last.reset_index())[[*RUN, "rank", "p_best", "shortlist"]]
+        ranked = said["decision"].merge(last.reset_index()).filter([*RUN, "rank", "p_best"])  # no ranks in a replay
         runs = runs.merge(ranked, on=RUN, how="left")
     if "pass@1_low" in runs:
         ends = zip(100 * runs["pass@1_low"], 100 * runs["pass@1_high"], strict=True)
