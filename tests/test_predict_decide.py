@@ -227,7 +227,7 @@ def test_a_replayed_choice_is_priced_on_runs_that_taught_nothing_of_it():
     told, chance, one_by_one = [], [], []
     for _ in range(30):
         y, metric = rng.normal(0.5, 0.05, 12), rng.normal(size=(12, 1))
-        told.append(replayed_regret([metric], y, 5, 40, rng))
+        told.append(replayed_regret({"pass@1": metric}, y, 5, 40, rng))
         chance.append(expected_regret(np.zeros(12), y, 5))
         one_by_one.append(expected_regret(-y, y, 5))  # the mean of the others falls with y
     assert np.mean(told) == pytest.approx(np.mean(chance), rel=0.15)
@@ -237,11 +237,26 @@ def test_a_replayed_choice_is_priced_on_runs_that_taught_nothing_of_it():
 def test_a_metric_that_tells_all_costs_nothing_and_few_runs_have_no_price():
     y, rng = np.linspace(0.2, 0.8, 12), np.random.default_rng(0)
     exact = y[:, None] + 1e-6 * rng.normal(size=(12, 1))
-    assert replayed_regret([exact], y, 5, 50, rng) == 0
-    assert replayed_regret([exact[:6]], y[:6], 2, 50, rng) == 0
-    assert np.isnan(replayed_regret([exact[:5]], y[:5], 1, 50, rng))  # a single candidate
-    assert np.isnan(replayed_regret([np.hstack([exact, exact**2])[:6]], y[:6], 2, 50, rng))  # two slopes, four runs
-    assert np.isnan(replayed_regret([np.ones((12, 1))], y, 5, 5, rng))  # it never varies
+    assert replayed_regret({"pass@1": exact}, y, 5, 50, rng) == 0
+    assert replayed_regret({"pass@1": exact[:6]}, y[:6], 2, 50, rng) == 0
+    assert np.isnan(replayed_regret({"pass@1": exact[:5]}, y[:5], 1, 50, rng))  # a single candidate
+    assert np.isnan(
+        replayed_regret({"epochs + examples": np.hstack([exact, exact**2])[:6]}, y[:6], 2, 50, rng)
+    )  # two slopes, four runs
+    assert np.isnan(replayed_regret({"pass@1": np.ones((12, 1))}, y, 5, 5, rng))  # it never varies
+
+
+def test_a_line_against_what_its_metric_means_is_taken_as_flat(runs):
+    """Fitted to results that fall with Pass@1, it predicts their mean; a metric of unknown direction may slope."""
+    known = runs[:8].assign(**{"post_rl": 0.9 - runs["pass@1"][:8], "epochs": 10 * runs["pass@1"]})
+    rows = decide(runs[8:].assign(epochs=3.0), known, predictors=("pass@1", "epochs")).set_index(["predictor", "run"])
+    assert rows.loc["pass@1", "predicted"].tolist() == pytest.approx([known["post_rl"].mean()] * 4, abs=1e-7)
+    assert rows.loc["pass@1", "predicted"].tolist() == rows.loc["no metric", "predicted"].tolist()
+    assert rows.loc["epochs", "predicted"].iloc[0] == pytest.approx(0.6, abs=1e-6)
+    y, rng = np.linspace(0.2, 0.8, 12), np.random.default_rng(0)
+    chance = expected_regret(np.zeros(12), y, 5)
+    assert replayed_regret({"pass@1": -y[:, None]}, y, 5, 400, rng) == pytest.approx(chance, rel=0.05)
+    assert replayed_regret({"generalization_loss": -y[:, None]}, y, 5, 50, rng) == 0
 
 
 def test_answer_decides_where_some_runs_wait_and_replays_where_none_does(runs):

@@ -33,14 +33,14 @@ SCORES = rows("| study | run | Pass@1 | Pass@64 | loss | Pass@1 after RL |")
 REGRET = rows("| study | pool | chosen by | regret, points |")
 CHANGES = rows("| study | outcome | pairs | change, points |")
 FOUND = rows("| | family | what was found | verdict |")
-OF_REPEATS = rows("| | of `repeats` | what was found | verdict |")
-IN_SHORT = rows("| | claim | `cpu` | `repeats` | together | verdict |")
+OF_REPEATS, OF_CHOICES = (rows(f"| | of `{study}` | what was found | verdict |") for study in ("repeats", "choices"))
+IN_SHORT = rows("| | claim | `cpu` | `repeats` | `choices` | together | verdict |")
 OF_PAIRS = rows("| | claim | Llama | Qwen3 | Mistral | second Qwen3 | all | verdict |")
 OVER_BASES = rows("| | claim | Llama | Qwen3 | Mistral | all fifteen | verdict |")
 BASES = rows("| base | Pass@1 | Pass@64 | Pass@1 after RL | control: Pass@1 | Pass@64 | after RL | less base, points |")
 ORDER = rows("| study | pool | predictor | Spearman | place of 49 | without one run | without one benchmark |")
-STUDIES = ["cpu", "repeats"]
-NOT_ASKED = []
+STUDIES = ["cpu", "repeats", "choices"]
+NOT_ASKED = [("H5", "choices")]
 REPEATS = ["llama-6", "qwen3-6", "mistral-6", "qwen3-7", "all"]
 
 
@@ -87,8 +87,10 @@ def test_a_change_is_the_tables(cells):
 
 @pytest.mark.parametrize(
     ("study", "cells"),
-    [("cpu", cells) for cells in FOUND] + [("repeats", cells) for cells in OF_REPEATS],
-    ids=["-".join(cells[:2]) for cells in [*FOUND, *OF_REPEATS]],
+    [("cpu", cells) for cells in FOUND]
+    + [("repeats", cells) for cells in OF_REPEATS]
+    + [("choices", cells) for cells in OF_CHOICES],
+    ids=["-".join(cells[:2]) for cells in [*FOUND, *OF_REPEATS, *OF_CHOICES]],
 )
 def test_what_was_found_is_the_tables(study, cells):
     hypothesis, family, found, judged = cells
@@ -261,7 +263,7 @@ def measured(hypothesis: str, family: str, study: str = "cpu") -> dict[str, list
         return name if family == "all" else f"{name}/{family}"  # every run is live
 
     if hypothesis in ("H1", "H5", "H8"):
-        kind, last = "epochs" if hypothesis == "H8" else "all", 100 if study == "cpu" else 180
+        kind, last = "epochs" if hypothesis == "H8" else "all", 180 if study == "repeats" else 100
         changes = table(study, "sharpened").set_index(["family", "kind", "outcome"]).sort_index().loc[(family, kind)]
         row = 100 * changes.loc[f"probe@{last} less probe@24" if hypothesis == "H5" else "post_rl"]
         ends = {"estimate": list(row[["change", "low", "high"]]), "pairs": list(row[["pairs_low", "pairs_high"]])}
@@ -328,6 +330,7 @@ def test_every_table_is_there():
     assert [cells[0] for cells in OVER_BASES] == ["H6", "H7"]
     assert [cells[0] for cells in OF_PAIRS] == ["H8", "H9"]
     assert {cells[0] for cells in OF_REPEATS} == {"H1", "H2", "H3", "H4", "H5", "H8"}
+    assert {cells[0] for cells in OF_CHOICES} == {"H1", "H2", "H3", "H4", "H8"}
     assert len(BASES) == 15
     assert {(name, family) for name, family, *_ in FOUND} >= {(f"H{i}", "all") for i in range(1, 6)}
 
@@ -338,7 +341,7 @@ def test_the_readmes_numbers_are_those_of_the_results():
     best = max(best, key=lambda cells: float(cells[2]))
     assert f"({best[2]} % to {best[5]} %)" in readme
     found = together()["all"]
-    assert (len(found), found["family"].nunique(), (found["selection"] == "self").sum()) == (112, 8, 8)
+    assert (len(found), found["family"].nunique(), (found["selection"] == "self").sum()) == (192, 16, 16)
     compared = compare(found, ["pass@32", "generalization_loss"])
     one, large, loss = compared["baseline_spearman"].iloc[0], *compared["spearman"]
     flat, results = " ".join(readme.split()), " ".join(TEXT.split())
@@ -350,7 +353,7 @@ def test_the_readmes_numbers_are_those_of_the_results():
     costs, alone = ([f"{100 * of.loc[name, 'regret']:.1f}" for name in by] for of in (costs, alone))
     assert "costs {3} points by Pass@4, {0} by Pass@1, {1} by Pass@32 and {2} by the loss".format(*costs) in flat
     assert "costs {} points by Pass@1, {} by Pass@32, {} by the loss and {} by Pass@4; ".format(*costs) in results
-    assert "without the controls {}, {}, {} and {}.".format(*alone) in results
+    assert "without the controls {}, {}, {} and {}; at random".format(*alone) in results
     own = pd.concat([table(study, "pairs").query("fewer == 'base'") for study in ("gates", "cpu")])
     lower = -100 * own.loc[own["post_rl_change_high"] < 0, "post_rl_change"].sort_values()
     assert len(own) == 5

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pandas as pd
-from test_results import TEXT, in_short, measured, over_bases, rows, table, verdict
+from test_results import ROOT, TEXT, in_short, measured, over_bases, rows, table, verdict
 
 from sftrl.passk import pass_at_k
 from sftrl.predict import forecast, pools, regret, runs_table
@@ -14,6 +14,7 @@ from sftrl.predict.features import sample_of
 from sftrl.tables import POST_RL
 
 STUDY = "choices"
+RACED = ["quick", "cpu", "repeats", STUDY]
 FOUND = {cells[0]: cells[2:] for cells in rows("| | claim | what was found | verdict |")}
 FAMILIES = rows(
     "| family | base: Pass@1 | Pass@64 | after RL | control: Pass@1 | Pass@64 | after RL | best after RL "
@@ -91,6 +92,19 @@ def test_the_race_chooses_better_than_its_first_probes():
     found, judged = FOUND["H12"]
     assert said((change, low, high)) in found
     assert judged == ("for" if change <= -0.3 and high < 0 else "against" if low > -0.3 else "open")
+
+
+def test_what_a_race_costs_is_the_tables():
+    at_a_tenth = [table(study, "choose").query("policy == 'race' and budget == 0.1") for study in RACED]
+    of_choices, every = 100 * at_a_tenth[-1]["regret"], 100 * pd.concat(at_a_tenth)["regret"]
+    told = f"costs {of_choices.mean():.1f} points there, and at most {every.max():.1f} on any of seventeen families"
+    assert told in " ".join(TEXT.split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"costs {of_choices.mean():.1f} on eight fresh families, and at most {every.max():.1f} on any" in readme
+    assert len(every) == 17
+    met = pd.concat(at_a_tenth).query("regret <= 0.01 and regret_high <= 0.015")
+    assert len(met) == 15
+    assert "met on fifteen of seventeen" in " ".join((ROOT / "docs" / "choose.md").read_text().split())
 
 
 def test_pass4_of_a_few_samples_chooses_better_than_their_pass1():

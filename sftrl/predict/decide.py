@@ -111,7 +111,7 @@ def replay(
         for one in zip(*each, strict=True)  # one metric's view of each run
     ]
     tried = min(TRIED, len(runs) - FEWEST)
-    features = [sample_of(runs, name, None).x for name in metrics]
+    features = {name: sample_of(runs, name, None).x for name in metrics}
     cost = replayed_regret(features, runs[POST_RL].to_numpy(float), tried, SETS, rng)
     table = ranking(runs, views, 1.0, calibration=len(runs) - 1).drop(columns=AMONG_CANDIDATES)
     best_first = runs[[*RUN, POST_RL]].sort_values(POST_RL, ascending=False, kind="stable")

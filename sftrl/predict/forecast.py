@@ -5,6 +5,9 @@ to assume. `predict` learns from calibration runs, SFT runs of the same family t
 gets a line, and each candidate a predictive distribution, for the line, for the noise around it, and for how little a
 few runs tell of both.
 
+A line may not slope against what its metric means (a higher Pass@1 is not held to be worse): it is then taken as flat,
+which is `NO_METRIC`. Over few runs such slopes cost more than they give (docs/preregistration.md, H11).
+
 Which metric to believe is decided by replay: every calibration run is predicted from the others, and metrics
 are weighed by how well they predicted it. The mean of the calibration runs competes with them as `NO_METRIC`: where it
 wins, nothing that was measured tells.
@@ -83,7 +86,8 @@ def predict(
     noise = rng.standard_normal((draws, len(candidates)))  # the same for every metric: only their lines differ
     y = calibration[POST_RL].to_numpy(float)
     means = np.empty((len(candidates), 0)), np.empty((len(y), 0))
-    designs = {name: _features(name, candidates, calibration) for name in metrics} | {NO_METRIC: means}
+    designs = {name: _sloping(name, *_features(name, candidates, calibration), y) for name in metrics}
+    designs[NO_METRIC] = means
     drawn = {name: _drawn(x, known, y, noise, rng) for name, (x, known) in designs.items()}
     weights = _weights(np.array([left_out_density(known, y) for _, known in designs.values()]), rng)
     views = [
@@ -94,7 +98,7 @@ def predict(
 
 
 def replayed_regret(
-    features: list[np.ndarray], y: np.ndarray, candidates: int, sets: int, rng: np.random.Generator
+    features: dict[str, np.ndarray], y: np.ndarray, candidates: int, sets: int, rng: np.random.Generator
 ) -> float:
     """Return the mean regret of choosing among `candidates` runs by the combined view, learned from all other runs.
 
@@ -102,7 +106,7 @@ def replayed_regret(
     compared: the mean of the others is the lower, the better a run is.
 
     Args:
-        features: of each metric, (n, p); those of `NO_METRIC` are left to this function.
+        features: of each metric, by name, (n, p); those of `NO_METRIC` are left to this function.
         y: results (n,).
         sets: random sets of candidates; one in which a metric does not vary over the other runs is left out.
 
@@ -110,15 +114,16 @@ def replayed_regret(
         The regret in the units of `y`; NaN where fewer than two candidates are left beside the runs that a line needs.
     """
     learned = len(y) - candidates
-    if candidates < 2 or learned - 1 - max(x.shape[1] for x in features) < FEWEST_FREE:
+    if candidates < 2 or learned - 1 - max(x.shape[1] for x in features.values()) < FEWEST_FREE:
         return float("nan")
     costs = []
     for _ in range(sets):
         drawn = rng.permutation(len(y))
         held, known = drawn[:candidates], drawn[candidates:]
-        if any(np.ptp(x[known], axis=0).min() == 0 for x in features):
+        if any(np.ptp(x[known], axis=0).min() == 0 for x in features.values()):
             continue
-        about = [x - x[known].mean(axis=0) for x in [*features, np.empty((len(y), 0))]]
+        centred = {name: x - x[known].mean(axis=0) for name, x in features.items()}
+        about = [_sloping(name, x, x[known], y[known])[0] for name, x in centred.items()] + [np.empty((len(y), 0))]
         weights = _weights(np.array([left_out_density(x[known], y[known]) for x in about]), rng)
         designs = [np.column_stack([np.ones(len(y)), x]) for x in about]
         lines = [np.linalg.lstsq(design[known], y[known])[0] for design in designs]
@@ -163,6 +168,15 @@ def _features(
             raise InputError(f"decide: calibration: {note}")
         x = x - x[:known].mean(axis=0)
     return x[known:], x[:known]
+
+
+def _sloping(name: str, x: np.ndarray, known: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of candidates and of calibration runs; none where the line slopes against the metric's sense.
+
+    A metric of which no one knows which way it points, and a regression on several columns, may slope as they will.
+    """
+    against = known.shape[1] == 1 and direction(name) * (known[:, 0] @ (y - y.mean())) < 0
+    return (x[:, :0], known[:, :0]) if against else (x, known)
 
 
 def _drawn(
