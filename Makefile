@@ -1,6 +1,7 @@
 # Every command sets itself up: on a machine with Python 3.11 or newer and make, nothing needs to be done first.
 STUDY ?= quick
-CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# nproc alone would count the threads that OMP_NUM_THREADS allows.
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -24,6 +24,7 @@ from sftrl.figures import (
     save,
     scatter,
     strength,
+    summary,
 )
 from sftrl.figures.curves import crossing_k
 from sftrl.figures.style import BEST_RED, RL_BLUE, SAME, looks_like
@@ -187,6 +188,17 @@ def test_no_word_of_the_committed_ladders_is_cut_off(study, families):
     tables = read_tables(ROOT / "figures" / study)
     assert tables["pairs"]["family"].nunique() == families
     assert cut_off(ladders(tables["pairs"], tables["sharpened"])) == []
+
+
+def test_the_families_of_a_summary_are_named_beside_the_panel_where_they_are_many():
+    tables = read_tables(ROOT / "figures" / "choices")
+    runs = runs_table(tables["results"], tables["predictors"])
+    figure = summary(runs, tables["judged"], tables["regret"], tables["ceiling"])
+    assert cut_off(figure) == []
+    figure.draw_without_rendering()
+    scores, legend = figure.axes[0], figure.axes[0].get_legend()
+    assert len(legend.get_texts()) == 2 + 8
+    assert legend.get_window_extent().x0 >= scores.get_window_extent().x1
 
 
 def test_rl_steps_are_whole_numbers_and_curves_are_means_beside_each_seed():

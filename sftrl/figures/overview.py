@@ -9,6 +9,8 @@ from sftrl.figures.strength import draw_k_sweep, draw_regrets, draw_strength, k_
 from sftrl.figures.style import BEST_RED, COLOURS, FAMILY_MARKERS, styled
 from sftrl.tables import direction, headline
 
+INSIDE = 4  # families that a legend within its panel can name
+
 
 @styled
 def summary(
@@ -24,7 +26,7 @@ def summary(
     pool = judged["pool"].iloc[0] if pool is None else pool
     rows = judged[(judged["pool"] == pool) & (judged["target"] == "post_rl")]
     names = headline(list(rows["predictor"]))
-    figure = Figure(figsize=(9, 6.6), layout="constrained")
+    figure = Figure(figsize=(10.5 if runs["family"].nunique() > INSIDE else 9, 6.6), layout="constrained")
     first, second, third, fourth = figure.subplots(2, 2).ravel()
     _draw_scores(first, runs)
     first.set_title("a  Best after SFT, best after RL?")
@@ -66,4 +68,5 @@ def _draw_scores(axes: Axes, runs: pd.DataFrame) -> None:
     axes.margins(0.15)
     axes.set_xlabel("Pass@1 after SFT, %")
     axes.set_ylabel("Pass@1 after RL, %")
-    axes.legend(loc="best")
+    outside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}  # more names than a panel has room for
+    axes.legend(**(outside if len(families) > INSIDE else {"loc": "best"}))
