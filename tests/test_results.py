@@ -350,14 +350,15 @@ def test_the_readmes_numbers_are_those_of_the_results():
     by = ["pass@1", "pass@32", "generalization_loss", "pass@4"]
     costs = regret(found, by).set_index("predictor")
     alone = regret(found[found["selection"] != "self"], by).set_index("predictor")
+    random = 100 * costs.loc["random choice", "regret"]
     costs, alone = ([f"{100 * of.loc[name, 'regret']:.1f}" for name in by] for of in (costs, alone))
     assert "costs {3} points by Pass@4, {0} by Pass@1, {1} by Pass@32 and {2} by the loss".format(*costs) in flat
     assert "costs {} points by Pass@1, {} by Pass@32, {} by the loss and {} by Pass@4; ".format(*costs) in results
-    assert "without the controls {}, {}, {} and {}; at random".format(*alone) in results
+    assert "without the controls {}, {}, {} and {}; at random {:.1f}.".format(*alone, random) in results
     own = pd.concat([table(study, "pairs").query("fewer == 'base'") for study in ("gates", "cpu")])
     lower = -100 * own.loc[own["post_rl_change_high"] < 0, "post_rl_change"].sort_values()
     assert len(own) == 5
-    assert "three ended lower, by {:.0f}, {:.0f} and {:.0f} points".format(*lower) in TEXT
+    assert "three ended lower, by {:.0f}, {:.0f} and {:.0f} points".format(*lower) in results
     pairs = table("cpu", "pairs").query("sharpened and fewer != 'base'")["post_rl_change"]
     assert f"in `cpu` {-100 * pairs.min():.1f} lower to {100 * pairs.max():.1f} higher" in results
     repeated = measured("H8", "all", "repeats")
